@@ -1,0 +1,1 @@
+//! Compares kernels for correctness and throughput.

@@ -1,0 +1,4 @@
+//! PROMISES: what a kernel may ask, must answer, and guarantees.
+
+pub mod kernel;
+pub mod request;

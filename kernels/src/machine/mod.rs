@@ -1,0 +1,7 @@
+//! WHERE it runs: instruction sets, typed memory, threads, and the roofs of the machine.
+
+pub mod isa;
+pub mod parallel;
+pub mod roofs;
+pub mod scratch;
+pub mod tensor;

@@ -1,0 +1,110 @@
+//! The only caller of rayon: runs numbered tasks on a fixed number of slots, on the caller's pool.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::machine::tensor::Element;
+
+/// Runs `task(slot, i)` once for every `i` in `0..tasks`, at most `slots.len()` at the same time.
+///
+/// Every slot is one worker's own state (its scratch). Which slot takes which task is left to chance, so that a slow
+/// core holds nobody up: tasks must write disjoint outputs, and each must compute the same bits whichever slot it
+/// gets. With one slot, or one task, nothing leaves the calling thread. Allocates nothing itself.
+pub fn run<S: Send>(slots: &mut [S], tasks: usize, task: impl Fn(&mut S, usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    let slots = &mut slots[..];
+    let used = slots.len().min(tasks);
+    if used <= 1 {
+        if let Some(slot) = slots.first_mut() {
+            (0..tasks).for_each(|i| task(slot, i));
+        }
+        return;
+    }
+    let work = |slot: &mut S| {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= tasks {
+                break;
+            }
+            task(slot, i);
+        }
+    };
+    fork(&mut slots[..used], &work);
+}
+
+fn fork<S: Send>(slots: &mut [S], work: &(impl Fn(&mut S) + Sync)) {
+    match slots {
+        [] => {}
+        [slot] => work(slot),
+        _ => {
+            let (left, right) = slots.split_at_mut(slots.len() / 2);
+            rayon::join(|| fork(left, work), || fork(right, work));
+        }
+    }
+}
+
+/// Cuts `output` into chunks of `chunk` elements and runs `task(i, chunk i)` for each, at most `threads` at a time.
+pub fn run_chunks<T: Element>(
+    threads: usize,
+    output: &mut [T],
+    chunk: usize,
+    task: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let tasks = output.len() / chunk.max(1);
+    let shared = SharedOutput::new(output);
+    run_numbered(threads, tasks, |i| {
+        // SAFETY: every task number is handed out once, and chunks do not overlap.
+        task(i, unsafe { shared.slice_mut(i * chunk, chunk) });
+    });
+}
+
+/// Runs `task(i)` for every `i` in `0..tasks`, at most `threads` at a time, without state of its own.
+pub fn run_numbered(threads: usize, tasks: usize, task: impl Fn(usize) + Sync) {
+    const MOST: usize = 1024;
+    run(&mut [(); MOST][..threads.clamp(1, MOST)], tasks, |(), i| task(i));
+}
+
+/// An output that several tasks write at disjoint, interleaved places, where no slice per task exists.
+///
+/// Carries the length, so that every access can be checked in debug builds.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedOutput<'a, T> {
+    data: *mut T,
+    len: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the pointer comes from a `&mut [T]` that is borrowed for 'a; all access goes through `slice_mut`, whose
+// contract makes concurrent accesses disjoint.
+unsafe impl<T: Element> Send for SharedOutput<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Element> Sync for SharedOutput<'_, T> {}
+
+impl<'a, T: Element> SharedOutput<'a, T> {
+    /// Borrows the whole output.
+    pub fn new(data: &'a mut [T]) -> Self {
+        Self { data: data.as_mut_ptr(), len: data.len(), borrow: PhantomData }
+    }
+
+    /// Elements of the whole output.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// The elements `start..start + len`. Panics when they are not inside.
+    ///
+    /// # Safety
+    /// While the returned slice lives, nobody else reads or writes these elements.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn slice_mut(&self, start: usize, len: usize) -> &'a mut [T] {
+        assert!(start <= self.len && len <= self.len - start, "output range {start}+{len} of {}", self.len);
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
+    }
+}

@@ -1,0 +1,89 @@
+//! Aligned memory that refuses instead of aborting, and the caller-owned scratch of a plan.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::error::Error;
+use crate::machine::tensor::Element;
+
+/// 64 bytes, aligned to a cache line: the unit of scratch.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct Bytes64([u8; 64]);
+
+/// How much scratch a plan needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scratch {
+    /// Bytes, over all threads of the plan; a multiple of 64.
+    pub bytes: usize,
+}
+
+impl Scratch {
+    /// None at all.
+    pub const NONE: Self = Self { bytes: 0 };
+
+    /// Room for `count` slots of `elements` elements each, every slot on cache lines of its own.
+    pub fn slots<T: Element>(count: usize, elements: usize) -> Self {
+        Self { bytes: count * slot_units::<T>(elements) * 64 }
+    }
+
+    /// The same in units of [`Bytes64`].
+    pub fn units(self) -> usize {
+        self.bytes.div_ceil(64)
+    }
+
+    /// Allocates it, zeroed.
+    pub fn allocate(self) -> Result<Vec<Bytes64>, Error> {
+        filled_vec("scratch", self.units(), bytemuck::Zeroable::zeroed())
+    }
+}
+
+fn slot_units<T: Element>(elements: usize) -> usize {
+    (elements * size_of::<T>()).div_ceil(64)
+}
+
+/// Scratch cut into the equal slots of [`Scratch::slots`]; contents are whatever was there.
+pub fn slots<T: Element>(scratch: &mut [Bytes64], elements: usize) -> impl Iterator<Item = &mut [T]> {
+    scratch
+        .chunks_exact_mut(slot_units::<T>(elements).max(1))
+        .map(move |units| &mut bytemuck::cast_slice_mut::<Bytes64, T>(units)[..elements])
+}
+
+/// A vector of `len` copies of `value`, or [`Error::OutOfMemory`].
+pub fn filled_vec<T: Clone>(what: &'static str, len: usize, value: T) -> Result<Vec<T>, Error> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(len)
+        .map_err(|_| Error::OutOfMemory { what, bytes: len.saturating_mul(size_of::<T>()) })?;
+    data.resize(len, value);
+    Ok(data)
+}
+
+/// Elements that start on a cache line: packed weights.
+#[derive(Debug, Clone)]
+pub struct AlignedVec<T> {
+    units: Vec<Bytes64>,
+    len: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Element> AlignedVec<T> {
+    /// `len` zeros, or [`Error::OutOfMemory`].
+    pub fn zeroed(what: &'static str, len: usize) -> Result<Self, Error> {
+        let units = filled_vec(what, slot_units::<T>(len), bytemuck::Zeroable::zeroed())?;
+        Ok(Self { units, len, element: std::marker::PhantomData })
+    }
+}
+
+impl<T: Element> Deref for AlignedVec<T> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.units)[..self.len]
+    }
+}
+
+impl<T: Element> DerefMut for AlignedVec<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut bytemuck::cast_slice_mut(&mut self.units)[..self.len]
+    }
+}

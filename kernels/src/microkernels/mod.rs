@@ -1,0 +1,3 @@
+//! Register tiles over pulp, generic in the instruction set, and what surrounds them: packing, activations, stores.
+
+pub mod activation;

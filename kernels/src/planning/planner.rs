@@ -1,0 +1,224 @@
+//! From a problem and its weights to a plan: asks every kernel, takes the cheapest that agrees.
+
+use crate::contract::kernel::Kernel;
+use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, WeightFacts, Weights};
+use crate::error::Error;
+use crate::machine::isa::Target;
+use crate::machine::tensor::{Dtype, Element, Tensor};
+use crate::planning::plan::{ChosenBy, Plan};
+use crate::planning::registry::Registry;
+use crate::problem::epilogue::Epilogue;
+use crate::problem::geometry::Geometry;
+use crate::problem::problem::{Accuracy, Problem};
+
+/// What one kernel answers to a request.
+pub struct Verdict {
+    /// The kernel.
+    pub kernel: &'static dyn Kernel,
+    /// Its variant and cost, or the reason why it declines.
+    pub answer: Result<(Variant, Cost), Declined>,
+}
+
+impl std::fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verdict").field("kernel", &self.kernel.name()).field("answer", &self.answer).finish()
+    }
+}
+
+/// Chooses a kernel and makes plans.
+#[derive(Debug, Clone, Default)]
+pub struct Planner {
+    registry: Registry,
+    target: Option<Target>,
+    only: Option<(String, Option<String>)>,
+    max_scratch: Option<usize>,
+    accuracy: Accuracy,
+    deterministic: bool,
+}
+
+impl Planner {
+    /// The built-in kernels on the detected machine.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another list of kernels.
+    pub fn with_registry(self, registry: Registry) -> Self {
+        Self { registry, ..self }
+    }
+
+    /// Another target than the detected one.
+    pub fn on(self, target: Target) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// This kernel alone, in this variant or (`None`) in the one that it advises.
+    pub fn only(self, kernel: &str, variant: Option<&str>) -> Self {
+        Self { only: Some((kernel.into(), variant.map(str::to_owned))), ..self }
+    }
+
+    /// No kernel that needs more scratch than this.
+    pub fn max_scratch(self, bytes: usize) -> Self {
+        Self { max_scratch: Some(bytes), ..self }
+    }
+
+    /// What may be given up for speed.
+    pub fn accuracy(self, accuracy: Accuracy) -> Self {
+        Self { accuracy, ..self }
+    }
+
+    /// The same bits in every run: every built-in kernel does that on one target; `true` also pins the choice to the
+    /// order of the registry, so that no cost model can change it from one release to the next.
+    pub fn deterministic(self, deterministic: bool) -> Self {
+        Self { deterministic, ..self }
+    }
+
+    /// The kernels that it may choose from.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Asks every kernel: the candidates, cheapest first, then those that decline. `weights`: their facts are used where
+    /// given.
+    pub fn explain(
+        &self,
+        problem: &Problem,
+        dtype: Dtype,
+        epilogue: Epilogue,
+        weights: Option<Tensor<'_>>,
+    ) -> Result<Vec<Verdict>, Error> {
+        let geometry = Geometry::new(problem)?;
+        self.verdicts(&self.request(&geometry, dtype, epilogue, weights)?)
+    }
+
+    /// Makes a plan: checks the weights, asks the kernels, packs for the first that agrees.
+    pub fn plan<T: Element>(
+        &self,
+        problem: &Problem,
+        weights: Weights<'_>,
+        epilogue: Epilogue,
+    ) -> Result<Plan<T>, Error> {
+        let geometry = Geometry::new(problem)?;
+        check_weights::<T>(&geometry, &weights, epilogue)?;
+        let request = self.request(&geometry, T::DTYPE, epilogue, Some(weights.kernel))?;
+        let mut reasons = Vec::new();
+        for Verdict { kernel, answer } in self.verdicts(&request)? {
+            let refusal = match answer {
+                Err(declined) => declined.into(),
+                Ok((variant, _)) => match kernel.prepare(&request, &variant, weights) {
+                    Ok(prepared) => {
+                        let chosen_by =
+                            if self.only.is_some() { ChosenBy::Caller } else { ChosenBy::CostModel };
+                        return Ok(Plan::new(
+                            geometry.clone(),
+                            epilogue,
+                            kernel,
+                            variant,
+                            chosen_by,
+                            prepared,
+                        ));
+                    }
+                    Err(refusal) => refusal,
+                },
+            };
+            match refusal {
+                // Another kernel may need less memory.
+                Refusal::Declined(_) | Refusal::Error(Error::OutOfMemory { .. }) => {
+                    reasons.push(format!("{}: {refusal}", kernel.name()));
+                }
+                Refusal::Error(error) => return Err(error),
+            }
+        }
+        Err(Error::NoKernel { reasons: reasons.join("; ") })
+    }
+
+    fn request<'a>(
+        &self,
+        geometry: &'a Geometry,
+        dtype: Dtype,
+        epilogue: Epilogue,
+        weights: Option<Tensor<'_>>,
+    ) -> Result<Request<'a>, Error> {
+        Ok(Request {
+            geometry,
+            dtype,
+            epilogue,
+            accuracy: self.accuracy,
+            target: match self.target {
+                Some(target) => target,
+                None => Target::detect()?,
+            },
+            weights: weights.map(WeightFacts::scan),
+        })
+    }
+
+    fn verdicts(&self, request: &Request<'_>) -> Result<Vec<Verdict>, Error> {
+        let mut verdicts = Vec::new();
+        match &self.only {
+            None => {
+                for kernel in self.registry.iter() {
+                    verdicts.push(Verdict { kernel, answer: self.ask(kernel, None, request)? });
+                }
+            }
+            Some((name, variant)) => {
+                let kernel = self.registry.get(name).ok_or_else(|| Error::UnknownKernel {
+                    name: name.clone(),
+                    registered: self.registry.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
+                })?;
+                verdicts.push(Verdict { kernel, answer: self.ask(kernel, variant.as_deref(), request)? });
+            }
+        }
+        if !self.deterministic {
+            let ns = |v: &Verdict| v.answer.as_ref().map_or(f64::INFINITY, |(_, cost)| cost.nanoseconds);
+            verdicts.sort_by(|a, b| ns(a).total_cmp(&ns(b)));
+        }
+        verdicts.sort_by_key(|v| v.answer.is_err());
+        Ok(verdicts)
+    }
+
+    fn ask(
+        &self,
+        kernel: &'static dyn Kernel,
+        variant: Option<&str>,
+        request: &Request<'_>,
+    ) -> Result<Result<(Variant, Cost), Declined>, Error> {
+        if let Err(declined) = kernel.supports(request) {
+            return Ok(Err(declined));
+        }
+        let variants = kernel.variants(request);
+        let chosen = match variant {
+            None => variants.first(),
+            Some(name) => variants.iter().find(|v| v.name() == name),
+        };
+        let chosen = chosen.ok_or_else(|| Error::UnknownVariant {
+            kernel: kernel.name().into(),
+            name: variant.unwrap_or("").into(),
+            available: variants.iter().map(Variant::name).collect::<Vec<_>>().join(", "),
+        })?;
+        let cost = kernel.cost(request, chosen);
+        if let Some(limit) = self.max_scratch
+            && cost.scratch_bytes > limit
+        {
+            let needed = cost.scratch_bytes;
+            return Ok(Err(Declined::because(format!(
+                "needs {needed} bytes of scratch: {limit} are allowed"
+            ))));
+        }
+        Ok(Ok((chosen.clone(), cost)))
+    }
+}
+
+pub(super) fn check_weights<T: Element>(
+    geometry: &Geometry,
+    weights: &Weights<'_>,
+    epilogue: Epilogue,
+) -> Result<(), Error> {
+    let (kernel, bias) = weights.typed::<T>()?;
+    expect_len("weights", kernel.len(), geometry.weight_len())?;
+    let expected = if epilogue.bias { geometry.problem().out_channels() } else { 0 };
+    expect_len("bias", bias.map_or(0, <[T]>::len), expected)
+}
+
+pub(super) fn expect_len(which: &'static str, got: usize, expected: usize) -> Result<(), Error> {
+    if got == expected { Ok(()) } else { Err(Error::BufferLenMismatch { which, got, expected }) }
+}

@@ -1,0 +1,46 @@
+//! The list of kernels: everything else iterates it.
+
+use crate::algorithms::scatter::Scatter;
+use crate::contract::kernel::Kernel;
+
+/// The kernels that a planner may choose from: a value, not a global.
+#[derive(Clone)]
+pub struct Registry {
+    kernels: Vec<&'static dyn Kernel>,
+}
+
+impl Registry {
+    /// THE list. A new kernel of this crate is one line here.
+    pub fn builtin() -> Self {
+        Self { kernels: vec![&Scatter] }
+    }
+
+    /// The same with one more; a kernel of the same name is replaced.
+    pub fn with(mut self, kernel: &'static dyn Kernel) -> Self {
+        self.kernels.retain(|k| k.name() != kernel.name());
+        self.kernels.push(kernel);
+        self
+    }
+
+    /// All, in the order of the list.
+    pub fn iter(&self) -> impl Iterator<Item = &'static dyn Kernel> + '_ {
+        self.kernels.iter().copied()
+    }
+
+    /// By name.
+    pub fn get(&self, name: &str) -> Option<&'static dyn Kernel> {
+        self.iter().find(|k| k.name() == name)
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter().map(|k| k.name())).finish()
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::builtin()
+    }
+}

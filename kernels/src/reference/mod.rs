@@ -1,0 +1,3 @@
+//! THE TRUTH: the f64 oracle, the forward convolution and its adjoints, and W as a matrix.
+
+pub mod oracle;

@@ -1,3 +1,4 @@
 //! HOW: one file or folder per algorithm. None knows another.
 
+pub mod polyphase;
 pub mod scatter;

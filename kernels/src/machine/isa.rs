@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pulp::{Scalar256b, Simd, WithSimd};
+use pulp::{Scalar128b, Simd, WithSimd};
 
 use crate::error::Error;
 
@@ -79,7 +79,7 @@ impl Isa {
     /// f32 lanes of one vector.
     pub fn f32_lanes(self) -> usize {
         match self.0 {
-            Token::Portable => Scalar256b::F32_LANES,
+            Token::Portable => Scalar128b::F32_LANES,
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(_) => pulp::x86::V3::F32_LANES,
             #[cfg(target_arch = "x86_64")]
@@ -89,12 +89,25 @@ impl Isa {
         }
     }
 
+    /// Vector registers.
+    pub fn registers(self) -> usize {
+        match self.0 {
+            Token::Portable => Scalar128b::REGISTER_COUNT,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => pulp::x86::V3::REGISTER_COUNT,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => pulp::x86::V4::REGISTER_COUNT,
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(_) => pulp::aarch64::Neon::REGISTER_COUNT,
+        }
+    }
+
     /// Runs `op` compiled for this instruction set. Enter inside each parallel task, never outside: what is
     /// not inlined into `op` is compiled for the baseline.
     #[inline]
     pub fn enter<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self.0 {
-            Token::Portable => Simd::vectorize(Scalar256b, op),
+            Token::Portable => Simd::vectorize(Scalar128b, op),
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(t) => Simd::vectorize(t, op),
             #[cfg(target_arch = "x86_64")]

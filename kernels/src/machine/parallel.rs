@@ -3,42 +3,63 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::machine::scratch::{Bytes64, Scratch};
 use crate::machine::tensor::Element;
 
 /// Runs `task(slot, i)` once for every `i` in `0..tasks`, at most `slots.len()` at the same time.
 ///
-/// Every slot is one worker's own state (its scratch). Which slot takes which task is left to chance, so that a slow
-/// core holds nobody up: tasks must write disjoint outputs, and each must compute the same bits whichever slot it
-/// gets. With one slot, or one task, nothing leaves the calling thread. Allocates nothing itself.
+/// Every slot is one worker's own state. Which slot takes which task is left to chance, so that a slow core holds nobody
+/// up: tasks must write disjoint outputs, and each must compute the same bits whichever slot it gets. With one slot, or
+/// one task, nothing leaves the calling thread. Allocates nothing itself.
 pub fn run<S: Send>(slots: &mut [S], tasks: usize, task: impl Fn(&mut S, usize) + Sync) {
+    let workers = slots.len().min(tasks);
     let next = AtomicUsize::new(0);
-    let slots = &mut slots[..];
-    let used = slots.len().min(tasks);
-    if used <= 1 {
-        if let Some(slot) = slots.first_mut() {
-            (0..tasks).for_each(|i| task(slot, i));
-        }
-        return;
-    }
-    let work = |slot: &mut S| {
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= tasks {
-                break;
-            }
-            task(slot, i);
-        }
-    };
-    fork(&mut slots[..used], &work);
+    let work = |slots: &mut [S]| drain(&next, tasks, |i| task(&mut slots[0], i));
+    fork(slots, workers, &|slots, n| slots.split_at_mut(n), &work);
 }
 
-fn fork<S: Send>(slots: &mut [S], work: &(impl Fn(&mut S) + Sync)) {
-    match slots {
-        [] => {}
-        [slot] => work(slot),
+/// [`run`] where a worker's own state is a slot of `elements` elements of the scratch (see [`Scratch::slots`]); dirty.
+pub fn run_scratch<T: Element>(
+    threads: usize,
+    scratch: &mut [Bytes64],
+    elements: usize,
+    tasks: usize,
+    task: impl Fn(&mut [T], usize) + Sync,
+) {
+    let units = Scratch::slots::<T>(1, elements).units();
+    let next = AtomicUsize::new(0);
+    let work = |slot: &mut [Bytes64]| {
+        let slot = &mut bytemuck::cast_slice_mut::<Bytes64, T>(slot)[..elements];
+        drain(&next, tasks, |i| task(slot, i));
+    };
+    fork(scratch, threads.min(tasks), &|scratch, n| scratch.split_at_mut(n * units), &work);
+}
+
+/// Takes task after task until none is left.
+fn drain(next: &AtomicUsize, tasks: usize, mut task: impl FnMut(usize)) {
+    loop {
+        let i = next.fetch_add(1, Ordering::Relaxed);
+        if i >= tasks {
+            break;
+        }
+        task(i);
+    }
+}
+
+/// Splits `state` into one piece for each worker and works on all of them at the same time.
+fn fork<P: Send>(
+    state: P,
+    workers: usize,
+    split: &(impl Fn(P, usize) -> (P, P) + Sync),
+    work: &(impl Fn(P) + Sync),
+) {
+    match workers {
+        0 => {}
+        1 => work(state),
         _ => {
-            let (left, right) = slots.split_at_mut(slots.len() / 2);
-            rayon::join(|| fork(left, work), || fork(right, work));
+            let half = workers / 2;
+            let (left, right) = split(state, half);
+            rayon::join(|| fork(left, half, split, work), || fork(right, workers - half, split, work));
         }
     }
 }
@@ -106,5 +127,16 @@ impl<'a, T: Element> SharedOutput<'a, T> {
         assert!(start <= self.len && len <= self.len - start, "output range {start}+{len} of {}", self.len);
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
+    }
+
+    /// A pointer to element `start`, of which `len` elements lie inside. Panics otherwise.
+    ///
+    /// # Safety
+    /// Whoever uses the pointer accesses only elements that nobody else accesses meanwhile.
+    #[inline(always)]
+    pub unsafe fn slice_ptr(&self, start: usize, len: usize) -> *mut T {
+        assert!(start <= self.len && len <= self.len - start, "output range {start}+{len} of {}", self.len);
+        // SAFETY: in bounds by the assertion.
+        unsafe { self.data.add(start) }
     }
 }

@@ -1,3 +1,6 @@
 //! Register tiles over pulp, generic in the instruction set, and what surrounds them: packing, activations, stores.
 
 pub mod activation;
+pub mod tile;
+pub mod transpose;
+pub mod vector;

@@ -1,0 +1,220 @@
+//! Every size that the kernel chooses: tiles, tasks, passes, and the scratch that follows.
+
+use std::ops::Range;
+
+use crate::contract::request::Request;
+use crate::machine::scratch::Scratch;
+use crate::microkernels::tile::max_pixels;
+use crate::problem::geometry::AxisGeometry;
+
+/// Packed input of one task, at most (bytes): it shares the level-2 cache with the weights of one channel block.
+const SLAB_BYTES: usize = 384 << 10;
+/// Sums of one chunk of output rows, at most (bytes): it stays in the level-1 cache.
+const SUMS_BYTES: usize = 24 << 10;
+/// Weights of one pass, at most (bytes), where several rows use them again.
+const PASS_BYTES: usize = 256 << 10;
+const CACHE_LINE: usize = 64;
+/// Vectors of output channels in a full tile.
+const VECTORS: usize = 2;
+
+/// The sizes, all fixed when the plan is made.
+#[derive(Debug, Clone)]
+pub struct Blocking {
+    /// Elements of one vector.
+    pub lanes: usize,
+    /// Pixels of the widest tile.
+    pub pixels: usize,
+    /// Channels of one group.
+    pub group_in: usize,
+    pub group_out: usize,
+    pub groups: usize,
+    /// Positions q of one task along z, y, x (see [`AxisBlocks`]).
+    pub axes: [AxisBlocks; 3],
+    /// Parts into which a task's channel blocks are split, to feed all threads.
+    pub channel_parts: usize,
+    /// Output rows of one chunk.
+    pub rows: usize,
+    /// Input channels of one pass over the taps.
+    pub pass: usize,
+    /// Elements of the packed input and of the sums, for one task.
+    pub slab: usize,
+    pub sums: usize,
+    /// Taps that any phase has, over all axes.
+    pub taps: usize,
+}
+
+/// How one axis is cut: task `i` takes the positions `i·step..(i + 1)·step` of every phase.
+#[derive(Debug, Clone)]
+pub struct AxisBlocks {
+    /// Positions of the longest phase.
+    pub positions: usize,
+    /// Positions of one task.
+    pub step: usize,
+    /// Input elements relative to a position that any tap of any phase may read.
+    reach: Range<i64>,
+    /// Taps of all phases before each phase, and of all.
+    pub taps_before: Vec<usize>,
+}
+
+impl AxisBlocks {
+    fn new(axis: &AxisGeometry) -> Self {
+        let mut reach: Option<Range<i64>> = None;
+        let mut taps_before = vec![0];
+        for p in &axis.phases {
+            if p.taps > 0 {
+                let (first, last) = (p.base - ((p.taps - 1) * p.input_step) as i64, p.base + 1);
+                reach = Some(reach.map_or(first..last, |r| r.start.min(first)..r.end.max(last)));
+            }
+            taps_before.push(taps_before[taps_before.len() - 1] + p.taps);
+        }
+        let positions = axis.phases.iter().map(|p| p.outputs).max().unwrap_or(0);
+        Self { positions, step: positions, reach: reach.unwrap_or(0..0), taps_before }
+    }
+
+    /// Taps of all phases.
+    pub fn taps(&self) -> usize {
+        self.taps_before[self.taps_before.len() - 1]
+    }
+
+    /// Number of tasks along the axis.
+    pub fn tasks(&self) -> usize {
+        self.positions.div_ceil(self.step)
+    }
+
+    /// Positions of task `i`.
+    pub fn positions_of(&self, i: usize) -> Range<usize> {
+        i * self.step..((i + 1) * self.step).min(self.positions)
+    }
+
+    /// The inputs that positions `q` may read; not clipped to the input.
+    pub fn inputs_of(&self, q: &Range<usize>) -> Range<i64> {
+        if self.reach.is_empty() {
+            0..0
+        } else {
+            q.start as i64 + self.reach.start..q.end as i64 - 1 + self.reach.end
+        }
+    }
+
+    /// Inputs of a task of `step` positions, at most.
+    fn span(&self, step: usize, clip: Option<usize>) -> usize {
+        let span = self.inputs_of(&(0..step));
+        let all = (span.end - span.start) as usize;
+        clip.map_or(all, |input| all.min(input))
+    }
+}
+
+impl Blocking {
+    pub fn new(request: &Request<'_>) -> Self {
+        let (g, p) = (request.geometry, request.geometry.problem());
+        let size = request.dtype.size();
+        let lanes = request.target.isa.f32_lanes() * 4 / size;
+        let pixels = max_pixels(request.target.isa.registers());
+        let mut axes = [0, 1, 2].map(|a| AxisBlocks::new(&g.axes()[a]));
+        let inputs = g.input();
+        let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
+
+        // Along x: as many positions as the sums of one output row allow, in equal parts.
+        let stride = g.axes()[2].phases.len();
+        let row_bytes = |positions: usize| positions * stride * block * size;
+        axes[2].step = equal_parts(axes[2].positions, (SUMS_BYTES / row_bytes(1)).max(pixels.min(16)));
+        // Along y, then z: as many rows as the packed input allows.
+        let slab = |axes: &[AxisBlocks; 3]| {
+            axes[0].span(axes[0].step, Some(inputs[0]))
+                * axes[1].span(axes[1].step, Some(inputs[1]))
+                * axes[2].span(axes[2].step, None)
+                * p.group_in()
+        };
+        for a in [0, 1] {
+            while slab(&axes) * size > SLAB_BYTES && axes[a].step > 1 {
+                axes[a].step = equal_parts(axes[a].positions, axes[a].step.div_ceil(2));
+            }
+        }
+        let tasks = p.batch() * p.groups() * axes.iter().map(AxisBlocks::tasks).product::<usize>();
+        let blocks = p.group_out().div_ceil(block);
+        let wanted = if request.target.threads > 1 { 4 * request.target.threads } else { 1 };
+        let channel_parts = wanted.div_ceil(tasks.max(1)).clamp(1, blocks);
+
+        let rows = (SUMS_BYTES / row_bytes(axes[2].step)).clamp(1, (axes[0].step * axes[1].step).max(1));
+        let sums = rows * stride * axes[2].step * block;
+        let taps = axes.iter().map(AxisBlocks::taps).product();
+        let most_taps = |a: usize| g.axes()[a].phases.iter().map(|p| p.taps).max().unwrap_or(0);
+        let row_taps = most_taps(0) * most_taps(1) * axes[2].taps();
+        let pass = (PASS_BYTES / (row_taps.max(1) * block * size)).max(16);
+        let slab = (slab(&axes) + lanes).next_multiple_of(CACHE_LINE / size);
+        let sums = sums.next_multiple_of(CACHE_LINE / size);
+        Self {
+            lanes,
+            pixels,
+            group_in: p.group_in(),
+            group_out: p.group_out(),
+            groups: p.groups(),
+            axes,
+            channel_parts,
+            rows,
+            pass: if rows > 1 { equal_parts(p.group_in(), pass) } else { p.group_in() },
+            slab,
+            sums,
+            taps,
+        }
+    }
+
+    /// Vectors of the channel block that starts at channel `first` of the group.
+    pub fn vectors(&self, first: usize) -> usize {
+        (self.group_out - first).div_ceil(self.lanes).min(VECTORS)
+    }
+
+    /// Channels of a full block.
+    pub fn block(&self) -> usize {
+        self.vectors(0) * self.lanes
+    }
+
+    /// Number of channel blocks of one group.
+    pub fn blocks(&self) -> usize {
+        self.group_out.div_ceil(self.block())
+    }
+
+    /// Channels of one group, padded to whole vectors.
+    pub fn padded_out(&self) -> usize {
+        self.group_out.next_multiple_of(self.lanes)
+    }
+
+    /// Packed elements of one group: every channel block with all its taps.
+    pub fn group_weights(&self) -> usize {
+        self.padded_out() * self.group_in * self.taps
+    }
+
+    /// Packed elements of all groups.
+    pub fn packed_weights(&self) -> usize {
+        self.group_weights() * self.groups
+    }
+
+    /// Elements of one task's scratch: packed input, then sums, each on whole cache lines.
+    pub fn slot(&self) -> usize {
+        self.slab + self.sums
+    }
+
+    pub fn scratch(&self, request: &Request<'_>) -> Scratch {
+        Scratch { bytes: request.target.threads * (self.slot() * request.dtype.size()).next_multiple_of(64) }
+    }
+
+    /// Multiply-adds done: taps along z and y are exact, along x every position has all taps of its phase, and
+    /// channels fill whole vectors.
+    pub fn multiply_adds(&self, request: &Request<'_>) -> u128 {
+        let axes = request.geometry.axes();
+        let along_x: u128 = axes[2].phases.iter().map(|p| (p.taps * p.outputs) as u128).sum();
+        let channels = self.group_out.next_multiple_of(self.lanes) * self.group_in * self.groups;
+        let pixels = axes[0].landing_pairs() * axes[1].landing_pairs() * along_x;
+        request.geometry.problem().batch() as u128 * channels as u128 * pixels
+    }
+
+    /// The tile's name: `"avx512-14x32"` is 14 pixels × 32 channels.
+    pub fn name(&self, request: &Request<'_>) -> String {
+        format!("{}-{}x{}", request.target.isa.name(), self.pixels, self.block())
+    }
+}
+
+/// The step that cuts `whole` into the fewest parts of at most `most`, all nearly equal.
+fn equal_parts(whole: usize, most: usize) -> usize {
+    let parts = whole.div_ceil(most.max(1)).max(1);
+    whole.div_ceil(parts).max(1)
+}

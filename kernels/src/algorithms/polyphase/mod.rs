@@ -1,0 +1,77 @@
+//! The SIMD-tiled kernel: phase decomposition, output channels in the lanes, pixels of one row in the tile.
+//!
+//! Every output row belongs to one phase along z and y; along x its phases alternate. For each row the taps along z and y
+//! that meet the input are known, the others are skipped. The input rows are packed once as `[row][channel][x]`, padded
+//! with zeros along x, so that a tile reads P neighbouring inputs for any tap at a constant distance. Sums are kept in
+//! output order in a small buffer, where the phases along x interleave by themselves; from there they go to the output
+//! through activation and, for channels-first layouts, a transposition.
+
+mod blocking;
+mod pack;
+mod run;
+
+use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
+use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
+use crate::machine::roofs::Roofs;
+use crate::machine::tensor::Dtype;
+
+use blocking::Blocking;
+use run::PreparedPolyphase;
+
+/// Phase decomposition with register tiles.
+#[derive(Debug, Clone, Copy)]
+pub struct Polyphase;
+
+impl Kernel for Polyphase {
+    fn name(&self) -> &'static str {
+        "polyphase"
+    }
+
+    fn summary(&self) -> &'static str {
+        "stride phases as stride-1 correlations; register tiles of output channels × pixels"
+    }
+
+    fn revisions(&self) -> Revisions {
+        Revisions { numerics: 1, speed: 1 }
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { exactness: Exactness::Direct, specials: Specials::Exact, allocates_in_run: false }
+    }
+
+    fn supports(&self, _: &Request<'_>) -> Result<(), Declined> {
+        Ok(())
+    }
+
+    fn variants(&self, request: &Request<'_>) -> Vec<Variant> {
+        vec![Variant(Blocking::new(request).name(request).into())]
+    }
+
+    fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
+        let blocking = Blocking::new(request);
+        let (g, size) = (request.geometry, request.dtype.size());
+        let roofs = Roofs::assumed(request.target.isa, request.dtype);
+        let multiply_adds = blocking.multiply_adds(request);
+        let moved = (g.compulsory_elements() * size as u128) as f64;
+        Cost {
+            nanoseconds: 1000.0
+                + roofs.compute_ns(multiply_adds, 0.85) / request.target.threads as f64
+                + roofs.dram_ns(moved),
+            scratch_bytes: blocking.scratch(request).bytes,
+            packed_bytes: blocking.packed_weights() * size,
+            multiply_adds,
+        }
+    }
+
+    fn prepare(
+        &self,
+        r: &Request<'_>,
+        _: &Variant,
+        weights: Weights<'_>,
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        Ok(match r.dtype {
+            Dtype::F32 => Box::new(PreparedPolyphase::<f32>::new(r, weights)?),
+            Dtype::F64 => Box::new(PreparedPolyphase::<f64>::new(r, weights)?),
+        })
+    }
+}

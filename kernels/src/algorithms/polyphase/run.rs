@@ -1,0 +1,318 @@
+//! The prepared kernel: tasks, chunks of output rows, tiles, stores.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::blocking::Blocking;
+use super::pack::{Slab, pack_group};
+use crate::contract::kernel::Prepared;
+use crate::contract::request::{Refusal, Request, Weights};
+use crate::error::Error;
+use crate::machine::isa::Isa;
+use crate::machine::parallel::{self, SharedOutput};
+use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
+use crate::machine::tensor::{Tensor, TensorMut};
+use crate::microkernels::activation::activate;
+use crate::microkernels::tile::{Operands, accumulate};
+use crate::microkernels::transpose::{Rows, transpose};
+use crate::microkernels::vector::Float;
+use crate::problem::epilogue::Epilogue;
+use crate::problem::geometry::{Geometry, Phase};
+use crate::problem::problem::Layout;
+
+#[derive(Debug)]
+pub struct PreparedPolyphase<T> {
+    geometry: Geometry,
+    epilogue: Epilogue,
+    isa: Isa,
+    threads: usize,
+    blocking: Blocking,
+    scratch: Scratch,
+    /// Non-finite weights: no tap may meet the zeros beside a row, since 0·∞ is not 0.
+    exact_taps: bool,
+    weights: AlignedVec<T>,
+    /// One value for each output channel of a group padded to whole vectors, group after group.
+    bias: AlignedVec<T>,
+}
+
+impl<T: Float> PreparedPolyphase<T> {
+    pub fn new(request: &Request<'_>, weights: Weights<'_>) -> Result<Self, Error> {
+        let blocking = Blocking::new(request);
+        let mut prepared = Self {
+            geometry: request.geometry.clone(),
+            epilogue: request.epilogue,
+            isa: request.target.isa,
+            threads: request.target.threads,
+            scratch: blocking.scratch(request),
+            exact_taps: false,
+            weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
+            bias: AlignedVec::zeroed("bias", blocking.groups * blocking.padded_out())?,
+            blocking,
+        };
+        prepared.pack(weights)?;
+        Ok(prepared)
+    }
+
+    fn pack(&mut self, weights: Weights<'_>) -> Result<(), Error> {
+        let (kernel, bias) = weights.typed::<T>()?;
+        let b = &self.blocking;
+        self.exact_taps = !weights.kernel.all_finite();
+        for (group, packed) in self.weights.chunks_exact_mut(b.group_weights().max(1)).enumerate() {
+            pack_group(&self.geometry, b, group, kernel, packed);
+        }
+        if let Some(bias) = bias {
+            let padded = b.padded_out();
+            for (group, values) in bias.chunks_exact(b.group_out).enumerate() {
+                self.bias[group * padded..][..b.group_out].copy_from_slice(values);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Float> Prepared for PreparedPolyphase<T> {
+    fn scratch(&self) -> Scratch {
+        self.scratch
+    }
+
+    fn run(&self, input: Tensor<'_>, output: TensorMut<'_>, scratch: &mut [Bytes64]) {
+        let input = T::slice(&input).expect("checked by the plan");
+        let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
+        let (b, p) = (&self.blocking, self.geometry.problem());
+        let [tz, ty, tx] = [0, 1, 2].map(|a| b.axes[a].tasks());
+        let tasks = p.batch() * p.groups() * tz * ty * tx * b.channel_parts;
+        parallel::run_scratch(self.threads, scratch, b.slot(), tasks, |slot, task| {
+            let (part, task) = (task % b.channel_parts, task / b.channel_parts);
+            let (x, task) = (task % tx, task / tx);
+            let (y, task) = (task % ty, task / ty);
+            let (z, task) = (task % tz, task / tz);
+            let positions = [(0, z), (1, y), (2, x)].map(|(a, i)| b.axes[a].positions_of(i));
+            let (group, n) = (task % p.groups(), task / p.groups());
+            self.isa.enter(Task { plan: self, input, output, slot, n, group, part, positions });
+        });
+    }
+
+    fn repack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {
+        Ok(self.pack(weights)?)
+    }
+}
+
+/// All outputs of some positions, for some channel blocks of one group of one image.
+struct Task<'a, 'o, T> {
+    plan: &'a PreparedPolyphase<T>,
+    input: &'a [T],
+    output: SharedOutput<'o, T>,
+    slot: &'a mut [T],
+    n: usize,
+    group: usize,
+    part: usize,
+    positions: [Range<usize>; 3],
+}
+
+/// One output row of a chunk: its phase positions along z and y.
+type Row = [usize; 2];
+
+impl<T: Float> WithSimd for Task<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { plan, input, n, group, ref positions, .. } = self;
+        let (g, b) = (&plan.geometry, &plan.blocking);
+        let (packed, sums) = self.slot.split_at_mut(b.slab);
+        let slab = Slab::new(b, g.input(), positions);
+        slab.fill(simd, g, n, group, input, packed);
+
+        let blocks = b.blocks();
+        for block in blocks * self.part / b.channel_parts..blocks * (self.part + 1) / b.channel_parts {
+            for (iz, pz) in g.axes()[0].phases.iter().enumerate() {
+                for (iy, py) in g.axes()[1].phases.iter().enumerate() {
+                    let z = positions[0].start..positions[0].end.min(pz.outputs);
+                    let y = positions[1].start..positions[1].end.min(py.outputs);
+                    let rows = z.len() * y.len();
+                    let chunk = Chunk {
+                        plan,
+                        slab: &slab,
+                        packed,
+                        output: self.output,
+                        n,
+                        group,
+                        block,
+                        phases: [iz, iy],
+                        x: positions[2].clone(),
+                    };
+                    let row = |i: usize| [z.start + i / y.len(), y.start + i % y.len()];
+                    let mut first = 0;
+                    while first < rows {
+                        let last = (first + b.rows).min(rows);
+                        simd.vectorize(Rowwise { chunk: &chunk, sums, rows: (first..last).map(row) });
+                        first = last;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Output rows of one phase along z and y, one channel block.
+struct Chunk<'a, 'o, T> {
+    plan: &'a PreparedPolyphase<T>,
+    slab: &'a Slab,
+    packed: &'a [T],
+    output: SharedOutput<'o, T>,
+    n: usize,
+    group: usize,
+    block: usize,
+    phases: [usize; 2],
+    x: Range<usize>,
+}
+
+struct Rowwise<'a, 'c, 'o, T, R> {
+    chunk: &'a Chunk<'c, 'o, T>,
+    sums: &'a mut [T],
+    rows: R,
+}
+
+impl<T: Float, R: Iterator<Item = Row> + Clone> WithSimd for Rowwise<'_, '_, '_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { chunk, sums, rows } = self;
+        let (g, b) = (&chunk.plan.geometry, &chunk.plan.blocking);
+        let first_channel = chunk.block * b.block();
+        let width = b.vectors(first_channel) * b.lanes;
+        let stride = g.axes()[2].axis.stride;
+        // Outputs of one row in this chunk.
+        let begin = chunk.x.start * stride;
+        let outputs = (chunk.x.end * stride).min(g.output()[2]) - begin;
+        let mut pass = 0;
+        while pass < b.group_in {
+            let channels = pass..(pass + b.pass).min(b.group_in);
+            for (r, row) in rows.clone().enumerate() {
+                let sums = &mut sums[r * outputs * width..][..outputs * width];
+                for phase in 0..g.axes()[2].phases.len() {
+                    chunk.row_phase(simd, row, phase, channels.clone(), sums);
+                }
+            }
+            pass = channels.end;
+        }
+        for (r, row) in rows.enumerate() {
+            let sums = &mut sums[r * outputs * width..][..outputs * width];
+            activate(chunk.plan.epilogue.activation, sums);
+            chunk.store(simd, row, begin, sums);
+        }
+    }
+}
+
+impl<T: Float> Chunk<'_, '_, T> {
+    /// Adds one pass over `channels` to the sums of one phase along x of one output row.
+    #[inline(always)]
+    fn row_phase<S: Simd>(&self, simd: S, row: Row, phase: usize, channels: Range<usize>, sums: &mut [T]) {
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let [az, ay, ax] = g.axes();
+        let (pz, py, px) = (&az.phases[self.phases[0]], &ay.phases[self.phases[1]], &ax.phases[phase]);
+        let first_channel = self.block * b.block();
+        let vectors = b.vectors(first_channel);
+        let width = vectors * b.lanes;
+        let [tz, ty] = [pz.valid_taps(row[0]), py.valid_taps(row[1])];
+
+        // Weights: block, phase, then taps. All taps of all phases before this one come first.
+        let [bz, by, bx] = [&b.axes[0], &b.axes[1], &b.axes[2]];
+        let phase_taps = bz.taps_before[self.phases[0]] * by.taps() * bx.taps()
+            + pz.taps * (by.taps_before[self.phases[1]] * bx.taps() + py.taps * bx.taps_before[phase]);
+        let block_start = first_channel * b.group_in * b.taps;
+        let tap = b.group_in * width;
+        let weight_steps = [py.taps * px.taps * tap, px.taps * tap, tap];
+        let weight_start = self.group * b.group_weights()
+            + block_start
+            + phase_taps * tap
+            + tz.start * weight_steps[0]
+            + ty.start * weight_steps[1]
+            + channels.start * width;
+
+        // Input: the packed row that the first valid tap reads.
+        let rows = self.slab.rows[1].len();
+        let input_row = if tz.is_empty() || ty.is_empty() {
+            0
+        } else {
+            let z = pz.input_index(row[0], tz.start) as usize;
+            self.slab.row_at(z, py.input_index(row[1], ty.start) as usize)
+        };
+        let operands = Operands {
+            input: self.packed,
+            input_start: input_row + channels.start * self.slab.pitch,
+            input_steps: [pz.input_step * rows * self.slab.row, py.input_step * self.slab.row, px.input_step],
+            channel_step: self.slab.pitch,
+            weights: &self.plan.weights,
+            weight_start,
+            weight_steps,
+            taps: [tz.len(), ty.len(), 0],
+            channels: channels.len(),
+        };
+        let bias_at = self.group * b.padded_out() + first_channel;
+        let bias = (channels.start == 0).then(|| &self.plan.bias[bias_at..][..width]);
+        let x = self.x.start..self.x.end.min(px.outputs);
+        let stride = ax.axis.stride;
+        let mut q = x.start;
+        while q < x.end {
+            let (end, taps) = self.run_of_pixels(px, q, x.end);
+            let tiles = (end - q).div_ceil(b.pixels);
+            for i in 0..tiles {
+                let (from, to) = (q + (end - q) * i / tiles, q + (end - q) * (i + 1) / tiles);
+                let mut o = operands;
+                o.taps[2] = taps.len();
+                o.weight_start += taps.start * weight_steps[2];
+                if !taps.is_empty() {
+                    o.input_start += (px.input_index(from, taps.start) - self.slab.first) as usize;
+                }
+                let at = px.first_output + (from - self.x.start) * stride;
+                accumulate(simd, vectors, to - from, o, bias, &mut sums[at * width..], stride * vectors);
+            }
+            q = end;
+        }
+    }
+
+    /// The longest run of positions from `q` on that have the same taps along x, and these taps. Zeros beside the row
+    /// stand in for missing inputs unless weights are not finite.
+    #[inline(always)]
+    fn run_of_pixels(&self, px: &Phase, q: usize, end: usize) -> (usize, Range<usize>) {
+        if !self.plan.exact_taps {
+            return (end, 0..px.taps);
+        }
+        let taps = px.valid_taps(q);
+        let last = (q + 1..end).find(|&next| px.valid_taps(next) != taps).unwrap_or(end);
+        (last, taps)
+    }
+
+    /// Stores the finished sums of one output row, from position `begin` on.
+    #[inline(always)]
+    fn store<S: Simd>(&self, simd: S, row: Row, begin: usize, sums: &[T]) {
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let position = |a: usize| {
+            let axis = &g.axes()[a];
+            axis.phases[self.phases[a]].first_output + row[a] * axis.axis.stride
+        };
+        let first = self.block * b.block();
+        let width = b.vectors(first) * b.lanes;
+        let channels = width.min(b.group_out - first);
+        let channel = self.group * b.group_out + first;
+        let start = g.output_at(self.n, channel, [position(0), position(1), begin]);
+        match g.problem().layout() {
+            Layout::Nchw => {
+                let to = Rows { output: self.output, start, step: g.output_plane() };
+                // SAFETY: this row, these positions and these channels belong to this task alone.
+                unsafe { transpose(simd, sums, width, to, channels, sums.len() / width) };
+            }
+            Layout::Nhwc => {
+                let step = g.problem().out_channels();
+                for (i, pixel) in sums.chunks_exact(width).enumerate() {
+                    // SAFETY: as above.
+                    let to = unsafe { self.output.slice_mut(start + i * step, channels) };
+                    to.copy_from_slice(&pixel[..channels]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! f32 and f64 over pulp's vectors: what the tiles need, under one name for both types.
+
+use pulp::Simd;
+
+use crate::machine::tensor::Element;
+
+/// An element type with vectors in every instruction set.
+pub trait Float: Element {
+    /// One vector register of instruction set `S`.
+    type Vector<S: Simd>: bytemuck::Pod + std::fmt::Debug + Send + Sync;
+
+    /// Elements of one vector.
+    fn lanes<S: Simd>() -> usize {
+        size_of::<Self::Vector<S>>() / size_of::<Self>()
+    }
+
+    /// All lanes the same.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
+
+    /// a + b.
+    fn add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// a · b.
+    fn mul<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// a · b + c, fused where the instruction set fuses.
+    fn mul_add<S: Simd>(
+        simd: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        c: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+
+    /// The first `to.len()` lanes (at most all).
+    fn store_partial<S: Simd>(simd: S, to: &mut [Self], value: Self::Vector<S>);
+}
+
+/// Whether mul_add is a library call there: then it is a multiplication and an addition.
+fn emulates_fma<S: Simd>() -> bool {
+    std::any::TypeId::of::<S>() == std::any::TypeId::of::<pulp::Scalar128b>()
+}
+
+macro_rules! float {
+    ($type:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident, $store:ident) => {
+        impl Float for $type {
+            type Vector<S: Simd> = S::$vector;
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S> {
+                simd.$splat(value)
+            }
+            #[inline(always)]
+            fn add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S> {
+                simd.$add(a, b)
+            }
+            #[inline(always)]
+            fn mul<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S> {
+                simd.$mul(a, b)
+            }
+            #[inline(always)]
+            fn mul_add<S: Simd>(
+                simd: S,
+                a: Self::Vector<S>,
+                b: Self::Vector<S>,
+                c: Self::Vector<S>,
+            ) -> Self::Vector<S> {
+                if emulates_fma::<S>() { simd.$add(simd.$mul(a, b), c) } else { simd.$mul_add(a, b, c) }
+            }
+            #[inline(always)]
+            fn store_partial<S: Simd>(simd: S, to: &mut [Self], value: Self::Vector<S>) {
+                simd.$store(to, value)
+            }
+        }
+    };
+}
+float!(f32, f32s, splat_f32s, add_f32s, mul_f32s, mul_add_f32s, partial_store_f32s);
+float!(f64, f64s, splat_f64s, add_f64s, mul_f64s, mul_add_f64s, partial_store_f64s);

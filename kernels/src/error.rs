@@ -37,10 +37,10 @@ pub enum Error {
     OutputSizeNotPositive { axis: usize, size: i64 },
     /// The weight tensor does not fit the input: `[Cin, Cout/groups, kernel…]` is expected.
     #[error("weight shape {got:?} does not fit: expected {expected}")]
-    WeightShapeMismatch { got: Vec<usize>, expected: String },
+    WeightShapeMismatch { got: Vec<i64>, expected: String },
     /// The bias is not one value for each output channel.
     #[error("bias shape {got:?}: expected [{expected}]")]
-    BiasShapeMismatch { got: Vec<usize>, expected: usize },
+    BiasShapeMismatch { got: Vec<i64>, expected: i64 },
     /// Input is not `[N, C, spatial…]` with one to three spatial axes, or not of the weight's rank.
     #[error("input of {got} dimensions: expected {expected}")]
     InputRankMismatch { got: usize, expected: String },
@@ -50,6 +50,9 @@ pub enum Error {
     /// A spatial input axis of length 0 (a batch of 0 is legal).
     #[error("input size on spatial axis {axis} is 0")]
     EmptySpatial { axis: usize },
+    /// A negative size in a shape. Here `axis` counts all axes of the tensor.
+    #[error("size {value} on axis {axis} of the {tensor} is negative")]
+    NegativeDimension { tensor: &'static str, axis: usize, value: i64 },
     /// No input or no output channels.
     #[error("number of {which} channels is 0")]
     ZeroChannels { which: &'static str },
@@ -62,15 +65,18 @@ pub enum Error {
     /// A buffer of the wrong number of elements.
     #[error("{which} buffer has {got} elements: expected {expected}")]
     BufferLenMismatch { which: &'static str, got: usize, expected: usize },
-    /// `SAME_UPPER` / `SAME_LOWER` without a named convention: ONNX and ONNX Runtime differ.
-    #[error("auto_pad {mode} is ambiguous: name the convention, or give explicit pads")]
-    AutoPadUnsupported { mode: &'static str },
+    /// `SAME_UPPER` / `SAME_LOWER` without a named convention (ONNX and ONNX Runtime differ), or no such mode.
+    #[error("auto_pad {mode} is {problem}")]
+    AutoPadUnsupported { mode: String, problem: &'static str },
     /// The `kernel_shape` attribute disagrees with the weight tensor.
     #[error("kernel_shape {attribute:?} disagrees with the weight's spatial shape {weight:?}")]
-    KernelShapeMismatch { attribute: Vec<usize>, weight: Vec<usize> },
+    KernelShapeMismatch { attribute: Vec<i64>, weight: Vec<i64> },
     /// A tensor with other channels than planned.
     #[error("input has {got} channels: planned for {expected}")]
     ChannelMismatch { got: usize, expected: usize },
+    /// A tensor of another shape than planned (channels first, whatever the layout).
+    #[error("input shape {got:?}: planned for {expected:?}")]
+    InputShapeMismatch { got: Vec<usize>, expected: Vec<usize> },
     /// An output size that no output padding reaches.
     #[error("output size {requested} on spatial axis {axis} is out of reach: {min} to {max}")]
     OutputSizeUnreachable { axis: usize, requested: i64, min: i64, max: i64 },

@@ -147,18 +147,27 @@ pub struct Geometry {
 impl Geometry {
     /// Derives sizes and phases. Every length in bytes of f64 fits `isize`, or this is an error.
     pub fn new(problem: &Problem) -> Result<Self, Error> {
+        let [input_len, weight_len, output_len] = lengths(problem)?;
         let a = problem.axes();
         let axes = [AxisGeometry::new(a[0], 0)?, AxisGeometry::new(a[1], 1)?, AxisGeometry::new(a[2], 2)?];
-        let inputs = [a[0].input, a[1].input, a[2].input];
-        let kernels = [a[0].kernel, a[1].kernel, a[2].kernel];
-        let outputs = [axes[0].output, axes[1].output, axes[2].output];
-        Ok(Self {
-            input_len: product("input", &[&[problem.batch(), problem.in_channels()], &inputs[..]])?,
-            weight_len: product("weights", &[&[problem.in_channels(), problem.group_out()], &kernels[..]])?,
-            output_len: product("output", &[&[problem.batch(), problem.out_channels()], &outputs[..]])?,
-            problem: *problem,
-            axes,
-        })
+        Ok(Self { problem: *problem, axes, input_len, weight_len, output_len })
+    }
+
+    /// Whether an input of this shape, `[N, C, spatial…]` whatever the layout, is the one that was planned for.
+    pub fn check_input(&self, shape: &[usize]) -> Result<(), Error> {
+        let p = &self.problem;
+        let expected: Vec<usize> =
+            [p.batch(), p.in_channels()].into_iter().chain(p.spatial().iter().map(|a| a.input)).collect();
+        if shape.len() != expected.len() {
+            return Err(Error::InputRankMismatch { got: shape.len(), expected: expected.len().to_string() });
+        }
+        if shape[1] != p.in_channels() {
+            return Err(Error::ChannelMismatch { got: shape[1], expected: p.in_channels() });
+        }
+        if shape != expected {
+            return Err(Error::InputShapeMismatch { got: shape.to_vec(), expected });
+        }
+        Ok(())
     }
 
     /// The problem this was derived from.
@@ -263,6 +272,24 @@ fn flat(
         Layout::Nchw => (((n * channels + c) * d + z) * h + y) * w + x,
         Layout::Nhwc => (((n * d + z) * h + y) * w + x) * channels + c,
     }
+}
+
+/// Elements of input, weights and output; each in bytes of f64 fits `isize`. Allocates nothing.
+pub(super) fn lengths(problem: &Problem) -> Result<[usize; 3], Error> {
+    let mut outputs = [0; 3];
+    for (index, (output, axis)) in outputs.iter_mut().zip(problem.axes()).enumerate() {
+        *output = axis.output().and_then(|o| usize::try_from(o).ok()).ok_or_else(|| Error::SizeOverflow {
+            what: "output size",
+            detail: format!("axis {index}: {axis:?}"),
+        })?;
+    }
+    let inputs = problem.axes().map(|a| a.input);
+    let kernels = problem.axes().map(|a| a.kernel);
+    Ok([
+        product("input", &[&[problem.batch(), problem.in_channels()], &inputs])?,
+        product("weights", &[&[problem.in_channels(), problem.group_out()], &kernels])?,
+        product("output", &[&[problem.batch(), problem.out_channels()], &outputs])?,
+    ])
 }
 
 /// Product of all factors; 0 stays 0, but every other prefix must fit too, so that batch 0 hides no overflow.

@@ -1,2 +1,5 @@
-//! The binary.
-fn main() {}
+//! The harness on the built-in kernels.
+
+fn main() -> std::process::ExitCode {
+    tconv_bench::main_with(tconv::Registry::builtin())
+}

@@ -1,0 +1,80 @@
+//! The command line: parse, dispatch, exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tconv::Registry;
+
+use crate::commands::list;
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The kernels to compare.
+    pub registry: Registry,
+}
+
+/// How a command ended that ran to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Exit code 0.
+    Good,
+    /// Something is wrong or regressed: exit code 1.
+    Bad,
+    /// A comparison stayed open where the caller asked for an answer: exit code 3.
+    Unresolved,
+}
+
+/// A command that could not run: usage or environment, exit code 2, with this message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "tconv",
+    version,
+    about = "Compares transposed-convolution kernels for correctness and throughput"
+)]
+#[command(after_help = "Exit codes: 0 good, 1 wrong or regressed, 2 usage or environment, 3 unresolved.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant for each file in `commands/`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the kernels and the workloads
+    List(list::Args),
+}
+
+/// Runs the command line of this process.
+pub fn main(context: Context) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to tell when even the message cannot be written.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code().clamp(0, 255) as u8);
+        }
+    };
+    let result = match &cli.command {
+        Command::List(args) => list::run(args, &context),
+    };
+    match result {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::from(1),
+        Ok(Outcome::Unresolved) => ExitCode::from(3),
+        Err(Failure(message)) => {
+            eprintln!("tconv: {message}");
+            ExitCode::from(2)
+        }
+    }
+}

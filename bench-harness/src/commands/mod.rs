@@ -1,0 +1,3 @@
+//! One file per verb: its arguments (`Args`) and what it does (`run`).
+
+pub mod list;

@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod commands;
 pub mod output;
+pub mod sample;
 pub mod selection;
 pub mod workloads;
 

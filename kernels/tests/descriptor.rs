@@ -38,7 +38,7 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn parse_is_the_inverse_of_print(d in descriptor()) {

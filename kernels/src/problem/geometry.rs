@@ -6,6 +6,7 @@
 //! `k₀, k₀ + S/g, k₀ + 2·S/g, …`, and each further tap reads the input D/g elements earlier.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::problem::{Axis, Layout, Problem};
 use crate::error::Error;
@@ -138,7 +139,8 @@ impl AxisGeometry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Geometry {
     problem: Problem,
-    axes: [AxisGeometry; 3],
+    /// Shared, since every kernel keeps a copy: the phases of a large stride are many, and a clone cannot be refused.
+    axes: Arc<[AxisGeometry; 3]>,
     input_len: usize,
     weight_len: usize,
     output_len: usize,
@@ -150,6 +152,7 @@ impl Geometry {
         let [input_len, weight_len, output_len] = lengths(problem)?;
         let a = problem.axes();
         let axes = [AxisGeometry::new(a[0], 0)?, AxisGeometry::new(a[1], 1)?, AxisGeometry::new(a[2], 2)?];
+        let axes = Arc::new(axes);
         Ok(Self { problem: *problem, axes, input_len, weight_len, output_len })
     }
 

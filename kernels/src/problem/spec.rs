@@ -329,24 +329,24 @@ impl Spec {
         if end < 0 {
             (added, end) = (added - end, 0);
         }
-        let size = full - stated - begin - end + added;
+        let bare = full - stated - begin - end; // the size without output padding
         match wanted {
             Some(requested) if shape && requested < 1 => {
                 return Err(unreachable(requested, 1, full - stated + most_added));
             }
             Some(requested) if !shape => {
-                added = requested - size;
+                added = requested - bare;
                 if !(0..=most_added).contains(&added) {
-                    return Err(unreachable(requested, size, size + most_added));
+                    return Err(unreachable(requested, bare, bare + most_added));
                 }
             }
             _ => {}
         }
         if begin < 0 {
-            return Err(unreachable(size, 1, full));
+            return Err(unreachable(bare + added, 1, full));
         }
         if added > most_added && added != stated {
-            return Err(unreachable(size, 1, full - stated + most_added));
+            return Err(unreachable(bare + added, 1, full - stated + most_added));
         }
         Ok(Axis {
             input: to_usize("input size", input)?,

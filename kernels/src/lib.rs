@@ -36,7 +36,8 @@
 //! # Features and versions
 //!
 //! There are no cargo features: the instruction set (portable, AVX2, AVX-512, NEON) is found when the program runs, and
-//! [`ISA_VARIABLE`] (`TCONV_ISA`) overrides it. Rust 1.88 or later. Threads are those of the caller's rayon pool.
+//! [`ISA_VARIABLE`] (`TCONV_ISA`) overrides it. Threads are those of the caller's rayon pool.
+#![doc = concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " or later.")]
 //!
 //! # What this is not
 //!

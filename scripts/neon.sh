@@ -77,4 +77,5 @@ export TCONV_REQUIRE_ISA=neon
 echo "NEON: $("$RUSTC" --version), $(qemu-aarch64-static --version | head -n 1)"
 
 [[ $# -gt 0 ]] || set -- --package tconv
-cargo test --locked --target "$triple" "$@"
+cargo test --locked --target "$triple" "$@" 2>&1 | tee "$home/tests.log"
+grep -q '^test result: ok\. [1-9]' "$home/tests.log" || { echo "NEON: no test ran"; exit 1; }

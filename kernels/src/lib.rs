@@ -71,3 +71,8 @@ pub use problem::limits::Limits;
 pub use problem::problem::{Accuracy, Axis, Layout, Problem};
 pub use problem::spec::{PerAxis, Spec};
 pub use reference::oracle::{Exact, Oracle};
+
+/// The README's example, compiled and run. The file lies outside the package, where nobody builds doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

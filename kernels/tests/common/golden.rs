@@ -65,7 +65,7 @@ impl Case {
             })
             .collect();
         let problem = Problem::new(size("n"), size("cin"), size("cout"), size("groups"), &axes, Layout::Nchw)
-            .expect(word("id"));
+            .expect("a legal case");
         let y = || array("y").expect("y");
         let a = || array("a").expect("a");
         let expected = match word("kind") {
@@ -84,7 +84,7 @@ impl Case {
             other => panic!("kind {other}"),
         };
         let floats = |data: Vec<f64>| data.into_iter().map(|x| x as f32).collect::<Vec<_>>();
-        let g = Geometry::new(&problem).expect(word("id"));
+        let g = Geometry::new(&problem).expect("a legal case");
         let (input, weights, bias) = if let Expected::Proc { seed, .. } = expected {
             let bias = v["bias"].as_bool().expect("bias");
             (
@@ -172,7 +172,8 @@ impl Case {
             }
             Expected::Proc { samples, .. } => {
                 let a = magnitudes();
-                match samples.iter().find(|&&(i, y)| !((got[i] - y).abs() <= slack * a[i])) {
+                let within = |&(i, y): &(usize, f64)| (got[i] - y).abs() <= slack * a[i];
+                match samples.iter().find(|sample| !within(sample)) {
                     Some(&(i, y)) => Err(format!("output {i} is {}, expected {y}", got[i])),
                     None => Ok(()),
                 }

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# The test command: everything that must hold before a change is kept. `.ci/run` calls it too.
+#
+#   scripts/check.sh            all of it
+#   scripts/check.sh --quick    without the narrower instruction sets and NEON
+#
+# Stops at the first step that fails. Last line: the sum of the test runners' results.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=no
+case "${1-}" in
+    '') ;;
+    --quick) quick=yes ;;
+    *) echo "usage: scripts/check.sh [--quick]" >&2; exit 2 ;;
+esac
+
+# One target folder for all steps; what the caller forces on single runs is not for the whole.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+export CARGO_TERM_COLOR=never RUST_BACKTRACE=1
+unset TCONV_ISA TCONV_REQUIRE_ISA
+mkdir -p "$CARGO_TARGET_DIR"
+readonly log="$CARGO_TARGET_DIR/check.log"
+: >"$log"
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+current=start
+step() { # TITLE COMMAND…
+    current=$1
+    local since=$SECONDS
+    printf '\n=== %s\n' "$current"
+    "${@:2}" 2>&1 | tee -a "$log"
+    printf '=== %s: %d s\n' "$current" $((SECONDS - since))
+    current=
+}
+
+finish() {
+    local status=$? passed failed
+    read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
+    printf '\n=== Results of the test runners\n'
+    grep '^test result:' "$log" || true
+    if ((status != 0)); then
+        printf '\nFAILED in the step "%s"\n' "$current"
+        ((failed > 0)) || failed=1
+    fi
+    printf '\n%d s in all\n%d passed, %d failed\n' "$SECONDS" "$passed" "$failed"
+}
+trap finish EXIT
+
+tconv() { cargo run --quiet --locked --package tconv-bench --bin tconv -- "$@"; }
+
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
+
+tests_native() { TCONV_REQUIRE_ISA=$best cargo test --locked --workspace; }
+
+tests_on() { # ISA
+    TCONV_ISA=$1 TCONV_REQUIRE_ISA=$1 cargo test --locked --package tconv --package tconv-bench --lib --bins --tests
+}
+
+examples() {
+    local file
+    for file in examples/*.rs; do
+        printf -- '--- %s\n' "$file"
+        cargo run --quiet --locked --package tconv-examples --example "$(basename "$file" .rs)"
+    done
+}
+
+# A kernel of another crate: planned, verified and ranked beside ours. It builds with the versions of our lock file.
+outside_kernel() {
+    local manifest=examples/outside-kernel/Cargo.toml
+    cp Cargo.lock examples/outside-kernel/Cargo.lock
+    cargo fmt --check --manifest-path "$manifest"
+    cargo clippy --quiet --manifest-path "$manifest" --all-targets -- -D warnings
+    cargo test --quiet --manifest-path "$manifest"
+    local run=(cargo run --quiet --manifest-path "$manifest" --)
+    "${run[@]}"
+    "${run[@]}" verify --fuzz 50 -k gather
+    "${run[@]}" rank -w d2l -k 'gather|scatter' --budget 2
+}
+
+golden() { # FOLDER
+    tconv verify --golden "$1" | tee "$CARGO_TARGET_DIR/verify.log"
+    # A command that verified nothing must not pass for one that found nothing wrong.
+    grep -q 'scatter.*[1-9]' "$CARGO_TARGET_DIR/verify.log"
+}
+
+neon() {
+    local status=0
+    scripts/neon.sh --package tconv || status=$?
+    # 3: its tools cannot be had here, and it said why. Where they can, it fails if no test ran.
+    ((status == 3)) || return "$status"
+}
+
+# ---- the machine -----------------------------------------------------------------------------------------------------
+
+# Instruction sets that this CPU has, narrowest first, independently of the library's own detection: where that
+# misses one, the tests that require it fail.
+isas=(portable)
+has() { local flag; for flag in "$@"; do grep -qw -m 1 "$flag" /proc/cpuinfo 2>/dev/null || return 1; done; }
+case $(uname -m) in
+    x86_64)
+        ! has avx2 fma bmi1 bmi2 f16c || isas+=(avx2)
+        ! has avx2 fma avx512f avx512bw avx512cd avx512dq avx512vl || isas+=(avx512)
+        ;;
+    aarch64 | arm64) isas+=(neon) ;;
+esac
+readonly best=${isas[-1]}
+echo "Instruction sets here: ${isas[*]}"
+[[ $(uname -m) != x86_64 || $best == avx512 ]] || echo "This CPU has no AVX-512: that path is not tested on this machine."
+
+# ---- what is checked -------------------------------------------------------------------------------------------------
+
+step "Format" cargo fmt --all --check
+step "Lints" cargo clippy --locked --workspace --all-targets -- -D warnings
+step "Documentation" docs
+step "Tests, $best" tests_native
+if [[ $quick == no ]]; then
+    for isa in "${isas[@]::${#isas[@]}-1}"; do
+        step "Tests, $isa" tests_on "$isa"
+    done
+fi
+step "Examples" examples
+step "A kernel outside the workspace" outside_kernel
+step "Golden set, stored part" golden kernels/tests/data/golden
+if [[ -d ../shared/conformance ]]; then
+    step "Golden set, all of it" golden ../shared/conformance
+fi
+if [[ $quick == no && $best != neon ]]; then
+    step "NEON, emulated" neon
+fi

@@ -120,3 +120,8 @@ impl Error {
         name.0
     }
 }
+
+/// [`Error::BufferLenMismatch`] unless both are equal.
+pub(crate) fn expect_len(which: &'static str, got: usize, expected: usize) -> Result<(), Error> {
+    if got == expected { Ok(()) } else { Err(Error::BufferLenMismatch { which, got, expected }) }
+}

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::error::Error;
 use crate::machine::tensor::Element;
+use crate::problem::limits::Limits;
 
 /// 64 bytes, aligned to a cache line: the unit of scratch.
 #[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
@@ -35,6 +36,12 @@ impl Scratch {
     pub fn allocate(self) -> Result<Vec<Bytes64>, Error> {
         filled_vec("scratch", self.units(), bytemuck::Zeroable::zeroed())
     }
+}
+
+/// The most scratch that a kernel asks for, in bytes: a quarter of the physical memory, so that input, weights and
+/// output have room beside it. A kernel that needs more declines.
+pub fn limit() -> usize {
+    Limits::default().max_bytes / 4
 }
 
 fn slot_units<T: Element>(elements: usize) -> usize {

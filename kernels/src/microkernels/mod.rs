@@ -1,6 +1,7 @@
 //! Register tiles over pulp, generic in the instruction set, and what surrounds them: packing, activations, stores.
 
 pub mod activation;
+pub mod matmul;
 pub mod tile;
 pub mod transpose;
 pub mod vector;

@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 
 use crate::contract::kernel::{Guarantees, Kernel, Prepared};
 use crate::contract::request::{Refusal, Variant, Weights};
-use crate::error::Error;
+use crate::error::{Error, expect_len};
 use crate::machine::scratch::{Bytes64, Scratch};
 use crate::machine::tensor::Element;
-use crate::planning::planner::{check_weights, expect_len};
+use crate::planning::planner::check_weights;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
 

@@ -2,7 +2,7 @@
 
 use crate::contract::kernel::Kernel;
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, WeightFacts, Weights};
-use crate::error::Error;
+use crate::error::{Error, expect_len};
 use crate::machine::isa::Target;
 use crate::machine::tensor::{Dtype, Element, Tensor};
 use crate::planning::plan::{ChosenBy, Plan};
@@ -217,8 +217,4 @@ pub(super) fn check_weights<T: Element>(
     expect_len("weights", kernel.len(), geometry.weight_len())?;
     let expected = if epilogue.bias { geometry.problem().out_channels() } else { 0 };
     expect_len("bias", bias.map_or(0, <[T]>::len), expected)
-}
-
-pub(super) fn expect_len(which: &'static str, got: usize, expected: usize) -> Result<(), Error> {
-    if got == expected { Ok(()) } else { Err(Error::BufferLenMismatch { which, got, expected }) }
 }

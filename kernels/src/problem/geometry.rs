@@ -122,11 +122,17 @@ impl AxisGeometry {
 
     /// The inputs that tap `k` scatters inside the output: `i·S + k·D − pb ∈ 0..O`.
     pub fn valid_inputs(&self, k: usize) -> Range<usize> {
+        self.inputs_landing_in(k, 0..self.output)
+    }
+
+    /// The inputs that tap `k` scatters inside `outputs` (a part of `0..O`): `i·S + k·D − pb ∈ outputs`.
+    pub fn inputs_landing_in(&self, k: usize, outputs: Range<usize>) -> Range<usize> {
         let (s, shift) =
             (self.axis.stride as i128, k as i128 * self.axis.dilation as i128 - self.axis.padding.0 as i128);
         let clip = |v: i128| v.clamp(0, self.axis.input as i128) as usize;
-        let begin = clip((-shift + s - 1).div_euclid(s));
-        begin..clip((self.output as i128 - shift + s - 1).div_euclid(s)).max(begin)
+        let first_at_or_after = |o: usize| clip((o as i128 - shift + s - 1).div_euclid(s));
+        let begin = first_at_or_after(outputs.start);
+        begin..first_at_or_after(outputs.end).max(begin)
     }
 
     /// Output position of input `i` through tap `k`, for `i` in [`AxisGeometry::valid_inputs`].
@@ -360,6 +366,7 @@ mod tests {
                 if (0..g.output as i64).contains(&o) {
                     defined.push((o as usize, k, i));
                     assert!(g.valid_inputs(k).contains(&i));
+                    assert_eq!(g.inputs_landing_in(k, o as usize..o as usize + 1), i..i + 1);
                     assert_eq!(g.output_index(i, k), o as usize);
                 } else {
                     assert!(!g.valid_inputs(k).contains(&i), "{a:?} {i} {k}");

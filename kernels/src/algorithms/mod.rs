@@ -1,4 +1,5 @@
 //! HOW: one file or folder per algorithm. None knows another.
 
+pub mod gemm_col2im;
 pub mod polyphase;
 pub mod scatter;

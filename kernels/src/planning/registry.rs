@@ -1,5 +1,6 @@
 //! The list of kernels: everything else iterates it.
 
+use crate::algorithms::gemm_col2im::GemmCol2im;
 use crate::algorithms::polyphase::Polyphase;
 use crate::algorithms::scatter::Scatter;
 use crate::contract::kernel::Kernel;
@@ -13,7 +14,7 @@ pub struct Registry {
 impl Registry {
     /// THE list. A new kernel of this crate is one line here.
     pub fn builtin() -> Self {
-        Self { kernels: vec![&Scatter, &Polyphase] }
+        Self { kernels: vec![&Scatter, &GemmCol2im, &Polyphase] }
     }
 
     /// The same with one more; a kernel of the same name is replaced.

@@ -3,3 +3,4 @@
 pub mod gemm_col2im;
 pub mod polyphase;
 pub mod scatter;
+pub mod zero_insert;

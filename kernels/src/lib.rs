@@ -70,7 +70,9 @@ pub use problem::geometry::Geometry;
 pub use problem::limits::Limits;
 pub use problem::problem::{Accuracy, Axis, Layout, Problem};
 pub use problem::spec::{PerAxis, Spec};
+pub use reference::convolution::{convolution, gradient_bias, gradient_input, gradient_weights};
 pub use reference::oracle::{Exact, Oracle};
+pub use reference::weight_matrix::weight_matrix;
 
 /// The README's example, compiled and run. The file lies outside the package, where nobody builds doctests.
 #[cfg(doctest)]

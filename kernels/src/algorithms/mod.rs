@@ -3,4 +3,5 @@
 pub mod gemm_col2im;
 pub mod polyphase;
 pub mod scatter;
+pub mod sparse_csr;
 pub mod zero_insert;

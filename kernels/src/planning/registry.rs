@@ -3,6 +3,7 @@
 use crate::algorithms::gemm_col2im::GemmCol2im;
 use crate::algorithms::polyphase::Polyphase;
 use crate::algorithms::scatter::Scatter;
+use crate::algorithms::sparse_csr::SparseCsr;
 use crate::algorithms::zero_insert::ZeroInsert;
 use crate::contract::kernel::Kernel;
 
@@ -15,7 +16,7 @@ pub struct Registry {
 impl Registry {
     /// THE list. A new kernel of this crate is one line here.
     pub fn builtin() -> Self {
-        Self { kernels: vec![&Scatter, &GemmCol2im, &ZeroInsert, &Polyphase] }
+        Self { kernels: vec![&Scatter, &GemmCol2im, &ZeroInsert, &SparseCsr, &Polyphase] }
     }
 
     /// The same with one more; a kernel of the same name is replaced.

@@ -1,0 +1,362 @@
+//! Every kernel of the built-in registry on every instruction set: small random problems against the oracle, in both
+//! layouts and types, with dirty memory, for several numbers of threads.
+//!
+//! `TCONV_ISA` narrows the run to one instruction set; `TCONV_REQUIRE_ISA` fails it where that one did not run.
+
+mod support;
+
+use fastrand::Rng;
+use support::{integers, outputs, problems, reals};
+use tconv::{
+    Accuracy, Activation, Axis, Bytes64, Dtype, Element, Epilogue, Error, Exact, Exactness, Geometry,
+    ISA_VARIABLE, Isa, Kernel, Layout, Oracle, Plan, Planner, Problem, Registry, Request, Specials, Target,
+    Variant, WeightFacts, Weights,
+};
+
+const THREADS: [usize; 4] = [1, 2, 3, 8];
+
+/// The instruction sets to run: all, or the one that `TCONV_ISA` names.
+fn isas() -> Vec<Isa> {
+    let named = std::env::var(ISA_VARIABLE).is_ok_and(|name| !name.is_empty());
+    let isas = if named { vec![Isa::detect().expect("TCONV_ISA")] } else { Isa::available() };
+    if let Ok(required) = std::env::var("TCONV_REQUIRE_ISA")
+        && !required.is_empty()
+    {
+        assert!(isas.iter().any(|i| i.name() == required), "{required} did not run: only {isas:?}");
+    }
+    isas
+}
+
+/// Problems that random ones rarely are.
+fn special_problems() -> Vec<Problem> {
+    let make =
+        |n, ci, co, groups, axes: &[Axis]| Problem::new(n, ci, co, groups, axes, Layout::Nchw).unwrap();
+    let cropped = |input, kernel, stride, begin, end| Axis {
+        padding: (begin, end),
+        ..Axis::new(input, kernel, stride)
+    };
+    vec![
+        make(1, 600, 5, 1, &[Axis::new(3, 2, 2)]), // deeper than one block of a GEMM
+        make(2, 6, 12, 6, &[Axis::new(4, 3, 2); 2]), // depthwise, multiplier 2
+        make(1, 1, 70, 1, &[Axis::new(5, 3, 1); 2]), // an outer product
+        make(0, 3, 4, 1, &[Axis::new(5, 3, 2); 2]), // no image
+        make(1, 2, 3, 1, &[Axis::new(3, 2, 7); 2]), // stride beyond the kernel: bias alone between
+        make(1, 3, 2, 1, &[cropped(6, 3, 2, 6, 4), cropped(5, 2, 3, 7, 2)]), // crop beyond the kernel's reach
+        make(1, 2, 2, 1, &[cropped(2, 9, 1, 4, 5)]), // taps whose every copy is cropped
+        make(1, 2, 2, 1, &[Axis { dilation: 6, output_padding: 3, ..Axis::new(4, 3, 4) }]), // gcd 2
+        make(3, 4, 40, 2, &[cropped(30, 16, 8, 4, 4)]), // more pixels than one block
+        make(1, 3, 17, 1, &[Axis::new(2, 2, 2), Axis::new(3, 4, 2), Axis::new(5, 3, 2)]),
+        make(1, 1, 1, 1, &[cropped(1, 1, 1, 0, 0)]),
+    ]
+}
+
+fn epilogues() -> [Epilogue; 8] {
+    use Activation::*;
+    [
+        Epilogue::NONE,
+        Epilogue::BIAS,
+        Epilogue::BIAS.with(Relu),
+        Epilogue::BIAS.with(LeakyRelu { slope: 0.25 }),
+        Epilogue::NONE.with(Clamp { low: -3.0, high: 6.0 }),
+        Epilogue::BIAS.with(Sigmoid),
+        Epilogue::NONE.with(Tanh),
+        Epilogue::NONE.with(Relu),
+    ]
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Data {
+    Integers,
+    Reals,
+}
+
+/// A problem with data and the truth about it.
+struct Case<T> {
+    geometry: Geometry,
+    epilogue: Epilogue,
+    data: Data,
+    x: Vec<T>,
+    w: Vec<T>,
+    b: Vec<T>,
+    /// By flat output index.
+    truth: Vec<Exact>,
+}
+
+impl<T: Element> Case<T> {
+    fn new(problem: &Problem, epilogue: Epilogue, data: Data, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let geometry = Geometry::new(problem).unwrap();
+        let mut values = |n| match data {
+            Data::Integers => integers(&mut rng, n),
+            Data::Reals => reals(&mut rng, n),
+        };
+        let (x, w) = (values(geometry.input_len()), values(geometry.weight_len()));
+        let b = values(if epilogue.bias { problem.out_channels() } else { 0 });
+        let mut case = Self { geometry, epilogue, data, x, w, b, truth: Vec::new() };
+        case.find_truth();
+        case
+    }
+
+    fn find_truth(&mut self) {
+        let g = &self.geometry;
+        let none = Exact { sum: f64::NAN, value: f64::NAN, magnitude: 0.0, products: 0 };
+        let mut truth = vec![none; g.output_len()];
+        let oracle = Oracle::new(g, self.weights(), self.epilogue);
+        for (n, c, at) in outputs(g) {
+            truth[g.output_at(n, c, at)] = oracle.at(T::tensor(&self.x), n, c, at);
+        }
+        self.truth = truth;
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        let weights = Weights::new(&self.w);
+        if self.epilogue.bias { weights.with_bias(&self.b) } else { weights }
+    }
+
+    fn plan(&self, kernel: &dyn Kernel, variant: &Variant, target: Target) -> Result<Plan<T>, Error> {
+        let planner = Planner::new().on(target).only(kernel.name(), Some(variant.name()));
+        planner.plan(self.geometry.problem(), self.weights(), self.epilogue)
+    }
+
+    fn variants(&self, kernel: &dyn Kernel, target: Target) -> Vec<Variant> {
+        let request = Request {
+            geometry: &self.geometry,
+            dtype: T::DTYPE,
+            epilogue: self.epilogue,
+            accuracy: Accuracy::default(),
+            target,
+            weights: Some(WeightFacts::scan(T::tensor(&self.w))),
+        };
+        match kernel.supports(&request) {
+            Ok(()) => kernel.variants(&request),
+            Err(declined) => panic!("{} declines: {declined} ({:?})", kernel.name(), self.geometry.problem()),
+        }
+    }
+
+    /// A run into NaN with scratch full of NaN.
+    fn run(&self, plan: &Plan<T>) -> Vec<T> {
+        let mut output = vec![T::from_f64(f64::NAN); self.geometry.output_len()];
+        let mut scratch = dirty_scratch(plan.scratch().units());
+        plan.execute_with(&self.x, &mut output, &mut scratch).unwrap();
+        output
+    }
+
+    fn check(&self, got: &[T], kernel: &dyn Kernel, context: &str) {
+        let unit = T::DTYPE.unit_roundoff();
+        // The oracle sums in f64, too.
+        let own = if T::DTYPE == Dtype::F64 { 2.0 } else { 1.0 };
+        let exact = self.data == Data::Integers
+            && !self.epilogue.activation.is_transcendental()
+            && kernel.guarantees().exactness == Exactness::Direct;
+        for (i, (got, truth)) in got.iter().zip(&self.truth).enumerate() {
+            let growth = match kernel.guarantees().exactness {
+                Exactness::Direct => 0.0,
+                Exactness::Bounded { factor } => factor * unit * truth.magnitude,
+            };
+            let allowed = if exact { 0.0 } else { own * truth.bound(self.epilogue, unit) + growth };
+            let error = (got.to_f64() - truth.value).abs();
+            assert!(
+                error <= allowed,
+                "{context} [{i}]: {got:?}, exact {}, allowed {allowed:e}\n{:?} {:?}",
+                truth.value,
+                self.geometry.problem(),
+                self.epilogue
+            );
+        }
+    }
+}
+
+/// All bits set: NaN in every type.
+fn dirty_scratch(units: usize) -> Vec<Bytes64> {
+    let ones = vec![u8::MAX; units * 64];
+    ones.chunks_exact(64).map(bytemuck::pod_read_unaligned).collect()
+}
+
+fn bits<T: Element>(values: &[T]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}
+
+/// Problems × layouts × epilogues × data, with a number to seed and to rotate by.
+fn for_every_case<T: Element>(count: usize, mut visit: impl FnMut(usize, Case<T>)) {
+    let all = special_problems().into_iter().chain(problems(5, count));
+    for (i, problem) in all.enumerate() {
+        for (l, layout) in Layout::ALL.into_iter().enumerate() {
+            for (d, data) in [Data::Integers, Data::Reals].into_iter().enumerate() {
+                let epilogue = epilogues()[(i + 3 * l + 5 * d) % 8];
+                visit(i, Case::new(&problem.with_layout(layout), epilogue, data, i as u64));
+            }
+        }
+    }
+}
+
+fn right_everywhere<T: Element>() {
+    let isas = isas();
+    for_every_case::<T>(150, |i, case| {
+        for kernel in Registry::builtin().iter() {
+            for &isa in &isas {
+                for variant in case.variants(kernel, Target { isa, threads: 1 }) {
+                    let mut first: Option<Vec<T>> = None;
+                    for threads in THREADS {
+                        let context = format!(
+                            "{} {variant} {} {} threads, problem {i}",
+                            kernel.name(),
+                            isa.name(),
+                            threads
+                        );
+                        let plan = case.plan(kernel, &variant, Target { isa, threads }).expect(&context);
+                        let output = case.run(&plan);
+                        case.check(&output, kernel, &context);
+                        match &first {
+                            None => first = Some(output),
+                            Some(first) => assert_eq!(bits(first), bits(&output), "{context}: other bits"),
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_kernel_is_right_everywhere_f32() {
+    right_everywhere::<f32>();
+}
+
+#[test]
+fn every_kernel_is_right_everywhere_f64() {
+    right_everywhere::<f64>();
+}
+
+/// New weights in an old plan give what a new plan gives, to the bit.
+#[test]
+fn repack_is_a_new_plan() {
+    let isa = *isas().last().unwrap();
+    for_every_case::<f32>(40, |i, case| {
+        for kernel in Registry::builtin().iter() {
+            let target = Target { isa, threads: 2 };
+            let variant = &case.variants(kernel, target)[0];
+            let old = Case::<f32>::new(case.geometry.problem(), case.epilogue, Data::Reals, 1000 + i as u64);
+            let mut plan = old.plan(kernel, variant, target).unwrap();
+            plan.repack(case.weights()).unwrap();
+            let expected = case.run(&case.plan(kernel, variant, target).unwrap());
+            assert_eq!(bits(&case.run(&plan)), bits(&expected), "{}", kernel.name());
+        }
+    });
+}
+
+/// The pool that runs a plan changes neither scratch nor bits.
+#[test]
+fn any_pool_gives_the_same_bits() {
+    let isa = *isas().last().unwrap();
+    let pools = [1, 3, 5].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
+    for_every_case::<f32>(20, |_, case| {
+        for kernel in Registry::builtin().iter() {
+            for threads in [2, 8] {
+                let target = Target { isa, threads };
+                let plan = case.plan(kernel, &case.variants(kernel, target)[0], target).unwrap();
+                let expected = case.run(&plan);
+                for pool in &pools {
+                    let output = pool.install(|| case.run(&plan));
+                    assert_eq!(bits(&output), bits(&expected), "{}", kernel.name());
+                }
+            }
+        }
+    });
+}
+
+/// NaN and infinities of the input, and of the weights, end where the definition puts them, or the kernel says that it
+/// does not promise it.
+fn specials<T: Element>(in_weights: bool) {
+    let isas = isas();
+    let mut declined = 0;
+    for_every_case::<T>(60, |i, mut case| {
+        let mut rng = Rng::with_seed(i as u64);
+        let values = if in_weights { &mut case.w } else { &mut case.x };
+        if values.is_empty() {
+            return;
+        }
+        for special in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0] {
+            let at = rng.usize(0..values.len());
+            values[at] = T::from_f64(special);
+        }
+        let finite = case.w.iter().all(|w| w.to_f64().is_finite());
+        case.find_truth();
+        for kernel in Registry::builtin().iter() {
+            let promise = kernel.guarantees().specials;
+            for &isa in &isas {
+                let target = Target { isa, threads: 2 };
+                let planner = Planner::new().on(target).only(kernel.name(), None);
+                let plan = planner.plan::<T>(case.geometry.problem(), case.weights(), case.epilogue);
+                if promise == Specials::DeclinesNonFiniteWeights && !finite {
+                    assert!(matches!(plan, Err(Error::NoKernel { .. })), "{}", kernel.name());
+                    declined += 1;
+                    continue;
+                }
+                let output = case.run(&plan.unwrap());
+                for (got, truth) in output.iter().zip(&case.truth) {
+                    let (got, expected) = (got.to_f64(), truth.value);
+                    let same = if expected.is_nan() {
+                        got.is_nan()
+                    } else if !truth.sum.is_finite() {
+                        got == expected || promise == Specials::MaySpread && !got.is_finite()
+                    } else {
+                        got.is_finite() || promise == Specials::MaySpread
+                    };
+                    assert!(same, "{}: {got}, exact {truth:?} {:?}", kernel.name(), case.geometry.problem());
+                }
+            }
+        }
+    });
+    assert_eq!(declined > 0, in_weights, "zero insertion alone declines, and only weights");
+}
+
+#[test]
+fn specials_of_the_input_stay_where_they_belong() {
+    specials::<f32>(false);
+    specials::<f64>(false);
+}
+
+#[test]
+fn specials_of_the_weights_stay_where_they_belong() {
+    specials::<f32>(true);
+    specials::<f64>(true);
+}
+
+/// A refused repack leaves the plan as it was.
+#[test]
+fn a_refused_repack_changes_nothing() {
+    let case = Case::<f32>::new(&problems(9, 2)[1], Epilogue::NONE, Data::Reals, 1);
+    let target = Target { isa: *isas().last().unwrap(), threads: 2 };
+    for kernel in Registry::builtin().iter() {
+        let mut plan = case.plan(kernel, &case.variants(kernel, target)[0], target).unwrap();
+        let before = case.run(&plan);
+        let bad = vec![f32::INFINITY; case.w.len()];
+        if kernel.guarantees().specials == Specials::DeclinesNonFiniteWeights {
+            assert!(matches!(plan.repack(Weights::new(&bad)), Err(Error::NoKernel { .. })));
+        }
+        assert!(matches!(plan.repack(Weights::new(&bad[1..])), Err(Error::BufferLenMismatch { .. })));
+        assert_eq!(bits(&case.run(&plan)), bits(&before), "{}", kernel.name());
+    }
+}
+
+/// Kernels that run out of memory decline with the number of bytes.
+#[test]
+fn memory_is_declined_with_the_number() {
+    let axis = Axis::new(8192, 64, 1);
+    let problem = Problem::new(1, 512, 512, 1, &[axis; 2], Layout::Nchw).unwrap();
+    let target = Target { isa: isas()[0], threads: 1 };
+    let verdicts = Planner::new().on(target).explain(&problem, Dtype::F32, Epilogue::NONE, None).unwrap();
+    let reason = |name: &str| {
+        let verdict = verdicts.iter().find(|v| v.kernel.name() == name).unwrap();
+        verdict.answer.as_ref().err().map(|d| d.reason.clone())
+    };
+    let column = 4u128 * 512 * 64 * 64 * 8192 * 8192;
+    assert!(
+        reason("gemm-col2im").unwrap().contains(&format!("{column} bytes")),
+        "{:?}",
+        reason("gemm-col2im")
+    );
+    let entries = 512u128 * 512 * 64 * 64 * 8192 * 8192;
+    assert!(reason("sparse-csr").unwrap().contains(&format!("{entries} non-zeros")));
+    assert_eq!((reason("scatter"), reason("zero-insert")), (None, None));
+}

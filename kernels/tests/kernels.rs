@@ -1,31 +1,18 @@
 //! Every kernel of the built-in registry on every instruction set: small random problems against the oracle, in both
 //! layouts and types, with dirty memory, for several numbers of threads.
-//!
-//! `TCONV_ISA` narrows the run to one instruction set; `TCONV_REQUIRE_ISA` fails it where that one did not run.
 
-mod support;
+mod common;
 
+use common::isas;
+use common::random::{integers, outputs, problems, reals};
 use fastrand::Rng;
-use support::{integers, outputs, problems, reals};
 use tconv::{
-    Accuracy, Activation, Axis, Bytes64, Dtype, Element, Epilogue, Error, Exact, Exactness, Geometry,
-    ISA_VARIABLE, Isa, Kernel, Layout, Oracle, Plan, Planner, Problem, Registry, Request, Specials, Target,
-    Variant, WeightFacts, Weights,
+    Accuracy, Activation, Axis, Bytes64, Dtype, Element, Epilogue, Error, Exact, Exactness, Geometry, Kernel,
+    Layout, Oracle, Plan, Planner, Problem, Registry, Request, Specials, Target, Variant, WeightFacts,
+    Weights,
 };
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
-
-/// The instruction sets to run: all, or the one that `TCONV_ISA` names.
-fn isas() -> Vec<Isa> {
-    let named = std::env::var(ISA_VARIABLE).is_ok_and(|name| !name.is_empty());
-    let isas = if named { vec![Isa::detect().expect("TCONV_ISA")] } else { Isa::available() };
-    if let Ok(required) = std::env::var("TCONV_REQUIRE_ISA")
-        && !required.is_empty()
-    {
-        assert!(isas.iter().any(|i| i.name() == required), "{required} did not run: only {isas:?}");
-    }
-    isas
-}
 
 /// Problems that random ones rarely are.
 fn special_problems() -> Vec<Problem> {

@@ -1,16 +1,16 @@
 //! The proof of the oracle: the printed numbers of d2l 14.10, published literal cases, and exact adjointness with the
 //! forward convolution. And of the reference functions: W as a matrix, the gradients.
 
-mod support;
+mod common;
 
 use std::path::Path;
 
+use common::golden;
+use common::random::{dot, integers, outputs, problems};
 use fastrand::Rng;
-use serde_json::Value;
-use support::{dot, integers, outputs, problems};
 use tconv::{
-    Axis, Element, Epilogue, Error, Geometry, Layout, Oracle, Problem, Weights, convolution, gradient_bias,
-    gradient_input, gradient_weights, weight_matrix,
+    Axis, Dtype, Element, Epilogue, Error, Exactness, Geometry, Layout, Oracle, Problem, Specials, Weights,
+    convolution, gradient_bias, gradient_input, gradient_weights, weight_matrix,
 };
 
 /// The whole output by the oracle, in the problem's layout.
@@ -121,62 +121,29 @@ fn onnx_literals() {
     assert_eq!(transposed(&g, &x, &[7.0, 2.0, 1.0, 9.0], None), dilated.as_flattened());
 }
 
-/// All literal cases of the shared conformance set, where it lies beside the checkout: the embedded ones above run
-/// always.
+/// The stored golden set, all but its full-size cases: computed by others, and for its literal cases published by others.
 #[test]
-fn shared_literals() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
-    let Ok(index) = std::fs::read_to_string(folder.join("index.jsonl")) else { return };
-    let data = std::fs::read(folder.join("data.bin")).unwrap();
+fn golden_set() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
     let mut cases = 0;
-    for line in index.lines() {
-        let case: Value = serde_json::from_str(line).unwrap();
-        if case["kind"] == "literal" {
-            literal(&case, &data);
-            cases += 1;
+    for case in golden::read(&folder) {
+        let g = Geometry::new(&case.problem).unwrap();
+        if g.multiply_adds() > 1 << 24 {
+            continue;
         }
+        let wide = |data: &[f32]| data.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let (x, w, bias) = (wide(&case.input), wide(&case.weights), case.bias.as_deref().map(wide));
+        let weights = Weights::new(&w);
+        let weights = bias.as_ref().map_or(weights, |b| weights.with_bias(b));
+        let oracle = Oracle::new(&g, weights, case.epilogue());
+        let exact: Vec<_> = outputs(&g).map(|(n, c, at)| oracle.at(f64::tensor(&x), n, c, at)).collect();
+        let values: Vec<_> = exact.iter().map(|e| e.value).collect();
+        let magnitudes = || exact.iter().map(|e| e.magnitude).collect();
+        let verdict = case.judge(Dtype::F64, Exactness::Direct, Specials::Exact, &values, magnitudes);
+        verdict.unwrap_or_else(|problem| panic!("{}: {problem}", case.id));
+        cases += 1;
     }
-    assert!(cases > 0, "no literal case in {}", folder.display());
-}
-
-fn literal(case: &Value, data: &[u8]) {
-    let number = |v: &Value| v.as_u64().unwrap() as usize;
-    let at = |name: &str, axis: usize| number(&case[name][axis]);
-    let axes: Vec<_> = (0..number(&case["dims"]))
-        .map(|a| Axis {
-            input: at("in", a),
-            kernel: at("kernel", a),
-            stride: at("stride", a),
-            padding: (at("pads_begin", a), at("pads_end", a)),
-            output_padding: number(&case["outpad"][a]),
-            dilation: at("dilation", a),
-        })
-        .collect();
-    let [n, cin, cout, groups] = ["n", "cin", "cout", "groups"].map(|name| number(&case[name]));
-    let g = Geometry::new(&Problem::new(n, cin, cout, groups, &axes, Layout::Nchw).unwrap()).unwrap();
-    let array = |name: &str| -> Vec<f64> {
-        let (from, len) = (number(&case[name]["off"]), number(&case[name]["len"]));
-        match case[name]["dt"].as_str().unwrap() {
-            "f32" => data[from..][..4 * len]
-                .chunks_exact(4)
-                .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-                .collect(),
-            "f64" => data[from..][..8 * len]
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
-            other => panic!("dtype {other}"),
-        }
-    };
-    let bias = (case["bias"] == true).then(|| array("b"));
-    let got = transposed(&g, &array("x"), &array("w"), bias.as_deref());
-    let (expected, magnitude, tolerance) = (array("y"), array("a"), case["tol"].as_f64().unwrap());
-    assert_eq!(got.len(), expected.len(), "{}", case["id"]);
-    let unit = 2.0 * (case["n_acc"].as_f64().unwrap() + 1.0) * f64::from(f32::EPSILON) / 2.0;
-    for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-        let allowed = tolerance + unit * magnitude[i];
-        assert!((got - expected).abs() <= allowed, "{} [{i}]: {got}, published {expected}", case["id"]);
-    }
+    assert!(cases > 200, "only {cases} cases");
 }
 
 /// ⟨conv(z), x⟩ = ⟨z, convᵀ(x)⟩, exactly, on integers; and W and the gradients agree with both.

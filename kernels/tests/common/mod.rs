@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test crate uses its part
 
 pub mod golden;
+pub mod random;
 
 use tconv::{ISA_VARIABLE, Isa};
 

@@ -1,7 +1,5 @@
 //! Seeded random problems and data for the integration tests.
 
-#![allow(dead_code, unreachable_pub)] // every test program uses its own part
-
 use fastrand::Rng;
 use tconv::{Axis, Element, Geometry, Layout, Problem};
 

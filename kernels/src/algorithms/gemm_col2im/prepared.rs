@@ -6,7 +6,7 @@ use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
 use crate::error::Error;
 use crate::machine::parallel::{self, SharedOutput};
-use crate::machine::scratch::{self, AlignedVec, Bytes64, Scratch, filled_vec};
+use crate::machine::scratch::{AlignedVec, Bytes64, Scratch, filled_vec};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::matmul::{MatMul, Matrix, multiply};
 use crate::problem::epilogue::Epilogue;
@@ -120,20 +120,25 @@ impl<T: MatMul> Prepared for PreparedGemm<T> {
     fn run(&self, input: Tensor<'_>, output: TensorMut<'_>, scratch: &mut [Bytes64]) {
         let input = T::slice(&input).expect("checked by the plan");
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
-        let mut slots: Vec<_> =
-            scratch::slots::<T>(scratch, self.column_len()).take(self.split.slots).collect();
         let (groups, blocks) = (self.geometry.problem().groups(), self.split.blocks);
         let col2im =
             Col2im { geometry: &self.geometry, activation: self.epilogue.activation, live: &self.split.live };
-        parallel::run(&mut slots, self.split.tasks, |column, task| {
-            let (n, group, block) = (task / (groups * blocks), task / blocks % groups, task % blocks);
-            let block = self.block(group, block);
-            let column = &mut column[..block.channels * self.split.taps_per_channel() * self.split.pixels];
-            self.product(input, n, block, column);
-            let first = group * self.geometry.problem().group_out() + block.first;
-            // SAFETY: tasks have different images or different output channels.
-            unsafe { col2im.add(column, n, first, &self.bias[first..first + block.channels], output) };
-        });
+        parallel::run_scratch(
+            self.split.slots,
+            scratch,
+            self.column_len(),
+            self.split.tasks,
+            |column: &mut [T], task| {
+                let (n, group, block) = (task / (groups * blocks), task / blocks % groups, task % blocks);
+                let block = self.block(group, block);
+                let column =
+                    &mut column[..block.channels * self.split.taps_per_channel() * self.split.pixels];
+                self.product(input, n, block, column);
+                let first = group * self.geometry.problem().group_out() + block.first;
+                // SAFETY: tasks have different images or different output channels.
+                unsafe { col2im.add(column, n, first, &self.bias[first..first + block.channels], output) };
+            },
+        );
     }
 
     fn repack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
 use crate::error::Error;
 use crate::machine::parallel::{self, SharedOutput};
-use crate::machine::scratch::{self, AlignedVec, Bytes64, Scratch, filled_vec};
+use crate::machine::scratch::{AlignedVec, Bytes64, Scratch, filled_vec};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
 use crate::microkernels::matmul::{MatMul, Matrix, multiply};
@@ -183,9 +183,8 @@ impl<T: MatMul> Prepared for PreparedZeroInsert<T> {
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let Blocks { depth, count, channels, .. } = self.blocks;
         let groups = self.geometry.problem().groups();
-        let mut slots: Vec<_> =
-            scratch::slots::<T>(scratch, self.slot_len()).take(self.blocks.slots).collect();
-        parallel::run(&mut slots, self.blocks.tasks, |slot, task| {
+        let Blocks { slots, tasks, .. } = self.blocks;
+        parallel::run_scratch(slots, scratch, self.slot_len(), tasks, |slot: &mut [T], task| {
             let (n, group, block) = (task / (groups * count), task / count % groups, task % count);
             let begin = block * self.blocks.pixels;
             let block = begin..self.geometry.output_plane().min(begin + self.blocks.pixels);

@@ -347,3 +347,19 @@ fn memory_is_declined_with_the_number() {
     assert!(reason("sparse-csr").unwrap().contains(&format!("{entries} non-zeros")));
     assert_eq!((reason("scatter"), reason("zero-insert")), (None, None));
 }
+
+/// Zero insertion knows what it wastes: every output pixel meets every tap, about ∏S times the useful products.
+#[test]
+fn zero_insertion_predicts_its_blow_up() {
+    let axis = Axis { padding: (2, 2), ..Axis::new(64, 8, 4) };
+    let problem = Problem::new(2, 6, 8, 2, &[axis; 2], Layout::Nchw).unwrap();
+    let g = Geometry::new(&problem).unwrap();
+    let verdicts = Planner::new().explain(&problem, Dtype::F32, Epilogue::NONE, None).unwrap();
+    let done = |name: &str| {
+        let verdict = verdicts.iter().find(|v| v.kernel.name() == name).unwrap();
+        verdict.answer.as_ref().unwrap().1.multiply_adds
+    };
+    assert_eq!(done("zero-insert"), 2 * 6 * 4 * 64 * 256 * 256);
+    assert_eq!((done("scatter"), done("sparse-csr")), (g.multiply_adds(), g.multiply_adds()));
+    assert_eq!(done("gemm-col2im"), 2 * 6 * 4 * 64 * 64 * 64);
+}

@@ -6,6 +6,9 @@
 
 use crate::machine::tensor::Element;
 
+/// What one call costs beside the arithmetic (an allocation, small packing), in nanoseconds: for cost models.
+pub const CALL_NS: f64 = 300.0;
+
 /// Types that matrixmultiply multiplies.
 pub trait MatMul: Element {
     /// C ← A·B without a look at what C held.

@@ -17,7 +17,9 @@ use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weight
 use crate::machine::roofs::Roofs;
 use crate::machine::scratch;
 use crate::machine::tensor::Dtype;
+use crate::microkernels::matmul::CALL_NS;
 use crate::problem::geometry::Geometry;
+use crate::problem::problem::Layout;
 
 use prepared::PreparedGemm;
 
@@ -68,12 +70,16 @@ impl Kernel for GemmCol2im {
         let columns = p.batch() as u128 * p.out_channels() as u128 * taps * g.input_plane() as u128;
         let multiply_adds = columns * p.group_in() as u128;
         // The product at 70 % of the peak, less where few input channels make it an outer product; the column matrix is
-        // written and read; every entry is added at a place of its own, a nanosecond each; a call of the library
-        // allocates and packs (a microsecond).
+        // written and read; every entry is added at a place of its own, half a nanosecond, and channels-last every run of
+        // channels costs four more; a call of the library allocates and packs.
         let share = 0.7 * p.group_in() as f64 / (p.group_in() as f64 + 16.0);
         let moved = 2.0 * columns as f64 * size as f64 + (g.output_len() * size) as f64;
-        let scatter = columns as f64;
-        let work = roofs.compute_ns(multiply_adds, share) + scatter + 1000.0 * split.tasks as f64;
+        let per_entry = match p.layout() {
+            Layout::Nchw => 0.5,
+            Layout::Nhwc => 0.5 + 4.0 / split.width as f64,
+        };
+        let calls = CALL_NS * split.tasks as f64;
+        let work = roofs.compute_ns(multiply_adds, share) + per_entry * columns as f64 + calls;
         Cost {
             nanoseconds: work / split.slots.max(1) as f64 + roofs.dram_ns(moved),
             scratch_bytes: usize::try_from(split.column_bytes(request.dtype)).unwrap_or(usize::MAX),

@@ -19,7 +19,9 @@ use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weight
 use crate::machine::roofs::Roofs;
 use crate::machine::scratch;
 use crate::machine::tensor::{Dtype, Tensor};
+use crate::microkernels::matmul::CALL_NS;
 use crate::problem::geometry::Geometry;
+use crate::problem::problem::Layout;
 
 use prepared::PreparedZeroInsert;
 
@@ -75,12 +77,16 @@ impl Kernel for ZeroInsert {
         let pixels = p.batch() as u128 * p.groups() as u128 * g.output_plane() as u128;
         let patches = pixels * blocks.depth as u128;
         let multiply_adds = patches * p.group_out() as u128;
-        // The product at 70 % of the peak, less where few output channels leave the tile empty. Patches are filled
-        // with zeros, written, read and packed, in cache: four times their bytes at the speed of level 2. A call of the
-        // library allocates (a microsecond).
-        let share = 0.7 * p.group_out() as f64 / (p.group_out() as f64 + 8.0);
+        // The product at 70 % of the peak, less where few output channels leave the tile empty. Patches are filled with
+        // zeros, written, read and packed, in cache: four times their bytes at the speed of level 2. A call of the library
+        // allocates and packs.
+        let narrow = match p.layout() {
+            Layout::Nchw => 8.0,
+            Layout::Nhwc => 16.0,
+        };
+        let share = 0.7 * p.group_out() as f64 / (p.group_out() as f64 + narrow);
         let fill = 4.0 * (patches * request.dtype.size() as u128) as f64 / roofs.l2;
-        let work = roofs.compute_ns(multiply_adds, share) + fill + 1000.0 * blocks.tasks as f64;
+        let work = roofs.compute_ns(multiply_adds, share) + fill + CALL_NS * blocks.tasks as f64;
         Cost {
             nanoseconds: work / blocks.slots.max(1) as f64
                 + roofs.dram_ns((g.output_len() * request.dtype.size()) as f64),

@@ -7,6 +7,7 @@ use sprs::{CsMat, CsMatI, SpIndex};
 
 use crate::contract::request::Weights;
 use crate::error::{Error, expect_len};
+use crate::machine::scratch::filled_vec;
 use crate::machine::tensor::Element;
 use crate::problem::geometry::{AxisGeometry, Geometry};
 use crate::problem::problem::Layout;
@@ -94,8 +95,9 @@ fn build<T: Element, I: SpIndex>(
     let too_wide = || Error::SizeOverflow { what: "weight matrix", detail: format!("{width} columns") };
     I::try_from_usize(width).ok_or_else(too_wide)?;
 
-    let partners = [0, 1, 2].map(|a| partners(&geometry.axes()[a], rows));
-    let own = partners.each_ref().map(Vec::len);
+    let [axis_z, axis_y, axis_x] = geometry.axes();
+    let partners = [Partners::new(axis_z, rows)?, Partners::new(axis_y, rows)?, Partners::new(axis_x, rows)?];
+    let own = partners.each_ref().map(Partners::len);
     let entries = non_zeros(geometry) as usize; // below MAX_BYTES
     let mut starts = reserved("row starts", height + 1)?;
     let mut indices: Vec<I> = reserved("indices", entries)?;
@@ -128,9 +130,9 @@ fn build<T: Element, I: SpIndex>(
             Layout::Nhwc => (1, others),
         };
         for other in 0..outer {
-            for &pz in &partners[0][z] {
-                for &py in &partners[1][y] {
-                    for &px in &partners[2][x] {
+            for &pz in partners[0].of(z) {
+                for &py in partners[1].of(y) {
+                    for &px in partners[2].of(x) {
                         (0..inner).for_each(|i| entry(other + i, pz, py, px));
                     }
                 }
@@ -146,19 +148,50 @@ fn build<T: Element, I: SpIndex>(
 }
 
 /// For every own index of one axis, the (other index, tap) pairs of its products, other indices ascending.
-fn partners(axis: &AxisGeometry, rows: Rows) -> Vec<Vec<(usize, usize)>> {
-    let mut all = vec![Vec::new(); if rows == Rows::Inputs { axis.axis.input } else { axis.output }];
-    for k in 0..axis.axis.kernel {
-        for i in axis.valid_inputs(k) {
-            let o = axis.output_index(i, k);
-            match rows {
-                Rows::Inputs => all[i].push((o, k)),
-                Rows::Outputs => all[o].push((i, k)),
+struct Partners {
+    /// Where the pairs of every index begin, and the end of all.
+    starts: Vec<usize>,
+    pairs: Vec<(usize, usize)>,
+}
+
+impl Partners {
+    fn new(axis: &AxisGeometry, rows: Rows) -> Result<Self, Error> {
+        let (own, taps) = match rows {
+            Rows::Inputs => (axis.axis.input, axis.axis.kernel),
+            Rows::Outputs => (axis.output, axis.axis.kernel),
+        };
+        let index = |i: usize, k: usize| match rows {
+            Rows::Inputs => (i, axis.output_index(i, k)),
+            Rows::Outputs => (axis.output_index(i, k), i),
+        };
+        let mut starts = filled_vec("row starts", own + 1, 0)?;
+        (0..taps).for_each(|k| axis.valid_inputs(k).for_each(|i| starts[index(i, k).0] += 1));
+        let mut total = 0;
+        for start in &mut starts {
+            total += *start; // the end of each, for now
+            *start = total;
+        }
+        let mut pairs = filled_vec("row entries", total, (0, 0))?;
+        // Filled from the back, so the other indices must come in falling order: an input's outputs rise with the tap, an
+        // output's inputs fall with it.
+        for step in 0..taps {
+            let k = if rows == Rows::Inputs { taps - 1 - step } else { step };
+            for i in axis.valid_inputs(k) {
+                let (own, other) = index(i, k);
+                starts[own] -= 1;
+                pairs[starts[own]] = (other, k);
             }
         }
+        Ok(Self { starts, pairs })
     }
-    all.iter_mut().for_each(|pairs| pairs.sort_unstable());
-    all
+
+    fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    fn of(&self, own: usize) -> &[(usize, usize)] {
+        &self.pairs[self.starts[own]..self.starts[own + 1]]
+    }
 }
 
 fn reserved<V>(what: &'static str, len: usize) -> Result<Vec<V>, Error> {

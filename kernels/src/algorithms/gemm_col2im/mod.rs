@@ -18,7 +18,7 @@ use crate::machine::roofs::Roofs;
 use crate::machine::scratch;
 use crate::machine::tensor::Dtype;
 use crate::microkernels::matmul::CALL_NS;
-use crate::problem::geometry::Geometry;
+use crate::problem::geometry::{AxisGeometry, Geometry};
 use crate::problem::problem::Layout;
 
 use prepared::PreparedGemm;
@@ -66,7 +66,7 @@ impl Kernel for GemmCol2im {
         let split = Split::new(g, request.target.threads);
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let size = request.dtype.size();
-        let taps = split.taps_per_channel() as u128;
+        let taps = split.taps as u128;
         let columns = p.batch() as u128 * p.out_channels() as u128 * taps * g.input_plane() as u128;
         let multiply_adds = columns * p.group_in() as u128;
         // The product at 70 % of the peak, less where few input channels make it an outer product; the column matrix is
@@ -83,7 +83,7 @@ impl Kernel for GemmCol2im {
         Cost {
             nanoseconds: work / split.slots.max(1) as f64 + roofs.dram_ns(moved),
             scratch_bytes: usize::try_from(split.column_bytes(request.dtype)).unwrap_or(usize::MAX),
-            packed_bytes: p.in_channels() * p.group_out() * split.taps_per_channel() * size,
+            packed_bytes: p.in_channels() * p.group_out() * split.taps * size,
             multiply_adds,
         }
     }
@@ -103,10 +103,10 @@ impl Kernel for GemmCol2im {
 }
 
 /// How the work is cut: a task is one image, one group, one block of its output channels.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Split {
-    /// For each axis the taps of which at least one copy is not cropped.
-    live: [Vec<usize>; 3],
+    /// Taps that have rows in the column matrix: those of which at least one copy is not cropped.
+    taps: usize,
     /// Output channels of a block; the last block of a group may have fewer.
     width: usize,
     /// Blocks of a group.
@@ -127,23 +127,20 @@ impl Split {
         let wanted = threads.div_ceil(pairs.max(1)).clamp(1, p.group_out());
         let width = p.group_out().div_ceil(wanted);
         let blocks = p.group_out().div_ceil(width);
-        let live = [0, 1, 2].map(|a| {
-            let axis = &geometry.axes()[a];
-            (0..axis.axis.kernel).filter(|&k| !axis.valid_inputs(k).is_empty()).collect()
-        });
+        let taps = geometry.axes().iter().map(|axis| live_taps(axis).count()).product();
         let tasks = pairs * blocks;
-        Self { live, width, blocks, tasks, slots: threads.min(tasks), pixels: geometry.input_plane() }
-    }
-
-    /// Taps that have rows in the column matrix.
-    fn taps_per_channel(&self) -> usize {
-        self.live.iter().map(Vec::len).product()
+        Self { taps, width, blocks, tasks, slots: threads.min(tasks), pixels: geometry.input_plane() }
     }
 
     /// The column matrices of all slots.
     fn column_bytes(&self, dtype: Dtype) -> u128 {
-        let factors = [self.slots, self.width, self.taps_per_channel(), self.pixels, dtype.size()];
+        let factors = [self.slots, self.width, self.taps, self.pixels, dtype.size()];
         // Each factor fits 64 bits, so the product of the later ones may saturate but not wrap.
         factors.iter().fold(1u128, |product, &f| product.saturating_mul(f as u128))
     }
+}
+
+/// The taps of one axis of which at least one copy is not cropped.
+fn live_taps(axis: &AxisGeometry) -> impl Iterator<Item = usize> + '_ {
+    (0..axis.axis.kernel).filter(|&k| !axis.valid_inputs(k).is_empty())
 }

@@ -1,7 +1,7 @@
 //! Packed weights and the run: for every task one product, then col2im.
 
-use super::Split;
 use super::col2im::Col2im;
+use super::{Split, live_taps};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
 use crate::error::Error;
@@ -19,6 +19,8 @@ pub(super) struct PreparedGemm<T> {
     geometry: Geometry,
     epilogue: Epilogue,
     split: Split,
+    /// For each axis the taps that have rows in the column matrix.
+    live: [Vec<usize>; 3],
     /// For every group and block `[ci][channel][tap]` (NCHW) or `[ci][tap][channel]` (NHWC).
     packed: AlignedVec<T>,
     bias: Vec<T>,
@@ -37,11 +39,12 @@ impl<T: MatMul> PreparedGemm<T> {
     pub(super) fn new(request: &Request<'_>, weights: Weights<'_>) -> Result<Self, Error> {
         let (geometry, p) = (request.geometry.clone(), *request.geometry.problem());
         let split = Split::new(&geometry, request.target.threads);
-        let packed_len = p.in_channels() * p.group_out() * split.taps_per_channel();
+        let packed_len = p.in_channels() * p.group_out() * split.taps;
         let mut prepared = Self {
             packed: AlignedVec::zeroed("packed weights", packed_len)?,
             bias: filled_vec("bias", p.out_channels(), T::default())?,
             epilogue: request.epilogue,
+            live: [live(&geometry, 0)?, live(&geometry, 1)?, live(&geometry, 2)?],
             geometry,
             split,
         };
@@ -52,7 +55,7 @@ impl<T: MatMul> PreparedGemm<T> {
     fn pack(&mut self, weights: Weights<'_>) -> Result<(), Error> {
         let (kernel, bias) = weights.typed::<T>()?;
         let (g, p) = (&self.geometry, *self.geometry.problem());
-        let taps = self.split.taps_per_channel();
+        let taps = self.split.taps;
         let mut at = 0;
         for group in 0..p.groups() {
             for block in 0..self.split.blocks {
@@ -64,9 +67,9 @@ impl<T: MatMul> PreparedGemm<T> {
                 for ci in group * p.group_in()..(group + 1) * p.group_in() {
                     for c in 0..block.channels {
                         let mut tap = 0;
-                        for &kz in &self.split.live[0] {
-                            for &ky in &self.split.live[1] {
-                                for &kx in &self.split.live[2] {
+                        for &kz in &self.live[0] {
+                            for &ky in &self.live[1] {
+                                for &kx in &self.live[2] {
                                     let w = kernel[g.weight_at(ci, block.first + c, [kz, ky, kx])];
                                     self.packed[at + c * rows + tap * columns] = w;
                                     tap += 1;
@@ -92,13 +95,13 @@ impl<T: MatMul> PreparedGemm<T> {
 
     /// Elements of one column matrix; at least 1, so that every slot exists.
     fn column_len(&self) -> usize {
-        (self.split.width * self.split.taps_per_channel() * self.split.pixels).max(1)
+        (self.split.width * self.split.taps * self.split.pixels).max(1)
     }
 
     /// `column = W · X` for one image and block, in the order of the layout.
     fn product(&self, input: &[T], n: usize, block: Block, column: &mut [T]) {
         let (g, p) = (&self.geometry, self.geometry.problem());
-        let (depth, taps, pixels) = (p.group_in(), self.split.taps_per_channel(), self.split.pixels);
+        let (depth, taps, pixels) = (p.group_in(), self.split.taps, self.split.pixels);
         let width = block.channels * taps;
         let start = (block.group * p.group_out() + block.first) * taps * depth;
         let w = Matrix::rows_of(&self.packed[start..start + depth * width], width);
@@ -122,7 +125,7 @@ impl<T: MatMul> Prepared for PreparedGemm<T> {
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let (groups, blocks) = (self.geometry.problem().groups(), self.split.blocks);
         let col2im =
-            Col2im { geometry: &self.geometry, activation: self.epilogue.activation, live: &self.split.live };
+            Col2im { geometry: &self.geometry, activation: self.epilogue.activation, live: &self.live };
         parallel::run_scratch(
             self.split.slots,
             scratch,
@@ -131,8 +134,7 @@ impl<T: MatMul> Prepared for PreparedGemm<T> {
             |column: &mut [T], task| {
                 let (n, group, block) = (task / (groups * blocks), task / blocks % groups, task % blocks);
                 let block = self.block(group, block);
-                let column =
-                    &mut column[..block.channels * self.split.taps_per_channel() * self.split.pixels];
+                let column = &mut column[..block.channels * self.split.taps * self.split.pixels];
                 self.product(input, n, block, column);
                 let first = group * self.geometry.problem().group_out() + block.first;
                 // SAFETY: tasks have different images or different output channels.
@@ -144,4 +146,11 @@ impl<T: MatMul> Prepared for PreparedGemm<T> {
     fn repack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {
         Ok(self.pack(weights)?)
     }
+}
+
+fn live(geometry: &Geometry, axis: usize) -> Result<Vec<usize>, Error> {
+    let axis = &geometry.axes()[axis];
+    let mut taps = filled_vec("taps", live_taps(axis).count(), 0)?;
+    taps.iter_mut().zip(live_taps(axis)).for_each(|(tap, k)| *tap = k);
+    Ok(taps)
 }

@@ -52,19 +52,9 @@ fn from_descriptor(_text: &str) -> Option<Result<Workload, Failure>> {
     None // `tconv::Descriptor` is on its way
 }
 
-/// The descriptor of a workload: the one-line text that `-w` takes back.
-pub fn summary(workload: &Workload) -> String {
-    let p = &workload.problem;
-    let list = |f: &dyn Fn(&Axis) -> String| p.spatial().iter().map(f).collect::<Vec<_>>().join("x");
-    format!(
-        "{}x{}x{} -> {} k{} s{}",
-        p.batch(),
-        p.in_channels(),
-        list(&|a| a.input.to_string()),
-        p.out_channels(),
-        list(&|a| a.kernel.to_string()),
-        list(&|a| a.stride.to_string()),
-    )
+/// The one-line text that [`select`] takes back.
+pub fn descriptor(problem: Problem, dtype: Dtype, epilogue: Epilogue) -> String {
+    format!("{dtype}:{problem:?}:{epilogue:?}")
 }
 
 /// One `[[layer]]`. Spatial fields: a value per axis, outermost first; `padding` crops both ends.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tconv::{Axis, Dtype, Epilogue, Layout, Problem};
+use tconv::{Axis, Descriptor, Dtype, Epilogue, Layout, Problem};
 
 use crate::cli::Failure;
 use crate::selection;
@@ -48,13 +48,25 @@ pub fn select(all: Vec<Workload>, pattern: Option<&str>) -> Result<Vec<Workload>
 }
 
 /// A text that begins like a descriptor (with a type) is taken for one: its errors are worth more than "no match".
-fn from_descriptor(_text: &str) -> Option<Result<Workload, Failure>> {
-    None // `tconv::Descriptor` is on its way
+fn from_descriptor(text: &str) -> Option<Result<Workload, Failure>> {
+    let (first, _) = text.split_once(':')?;
+    Dtype::parse(first)?;
+    Some(match text.parse::<Descriptor>() {
+        Err(error) => Err(error.into()),
+        Ok(descriptor) => Ok(Workload {
+            name: descriptor.to_string(),
+            problem: descriptor.problem,
+            epilogue: descriptor.epilogue,
+            dtype: Some(descriptor.dtype),
+            source: String::new(),
+            tags: Vec::new(),
+        }),
+    })
 }
 
 /// The one-line text that [`select`] takes back.
 pub fn descriptor(problem: Problem, dtype: Dtype, epilogue: Epilogue) -> String {
-    format!("{dtype}:{problem:?}:{epilogue:?}")
+    Descriptor { problem, dtype, epilogue }.to_string()
 }
 
 /// One `[[layer]]`. Spatial fields: a value per axis, outermost first; `padding` crops both ends.

@@ -69,6 +69,16 @@ pub fn descriptor(problem: Problem, dtype: Dtype, epilogue: Epilogue) -> String 
     Descriptor { problem, dtype, epilogue }.to_string()
 }
 
+/// An element type as the value of an option.
+pub fn dtype_argument(name: &str) -> Result<Dtype, String> {
+    Dtype::parse(name).ok_or_else(|| "f32 or f64".into())
+}
+
+/// A layout as the value of an option.
+pub fn layout_argument(name: &str) -> Result<Layout, String> {
+    Layout::parse(name).ok_or_else(|| "nchw or nhwc".into())
+}
+
 /// One `[[layer]]`. Spatial fields: a value per axis, outermost first; `padding` crops both ends.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -53,24 +53,16 @@ pub struct Args {
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
     /// One type instead of both
-    #[arg(long, value_parser = dtype)]
+    #[arg(long, value_parser = workloads::dtype_argument)]
     dtype: Option<Dtype>,
     /// One layout instead of both
-    #[arg(long, value_parser = layout)]
+    #[arg(long, value_parser = workloads::layout_argument)]
     layout: Option<Layout>,
-    /// Slow references (predicted under one useful multiply-add a nanosecond) skip cases of more multiply-adds than this
-    #[arg(long, value_name = "MACS", default_value_t = 500_000_000)]
+    /// Slow references (predicted at 2 ns a useful multiply-add or more) skip cases of more multiply-adds than this
+    #[arg(long, value_name = "MACS", default_value_t = 200_000_000)]
     proc_limit: u128,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-fn dtype(name: &str) -> Result<Dtype, String> {
-    Dtype::parse(name).ok_or_else(|| "f32 or f64".into())
-}
-
-fn layout(name: &str) -> Result<Layout, String> {
-    Layout::parse(name).ok_or_else(|| "nchw or nhwc".into())
 }
 
 /// Runs the command.

@@ -23,9 +23,9 @@ use judge::Terms;
 use trial::{Ran, Stage, Trial};
 
 /// Cases of at most this many multiply-adds are also run a second time and repacked.
-const LIGHT: u128 = 50_000_000;
-/// A kernel that predicts more nanoseconds than this for each useful multiply-add is a slow reference.
-const SLOW_NS: f64 = 1.0;
+const LIGHT: u128 = 5_000_000;
+/// A kernel that predicts as many nanoseconds for each useful multiply-add works like one product at a time.
+const SLOW_NS: f64 = 2.0;
 
 /// What to run on every case.
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ fn one<T: Element>(material: &Material<'_>, trial: &Trial<'_, T>) -> Vec<Verdict
         Err(declined) => return vec![Verdict::Declined(declined.reason)],
     };
     let judged = |(place, (variant, cost)): (usize, (tconv::Variant, tconv::Cost))| {
-        let slow = cost.nanoseconds > SLOW_NS * case.work() as f64;
+        let slow = cost.nanoseconds >= SLOW_NS * case.work() as f64;
         if slow && cost.multiply_adds > trial.options.work_limit {
             return Verdict::Skipped;
         }

@@ -158,8 +158,9 @@ impl<T: Element> Trial<'_, T> {
                 (image * channels + inside % channels) * plane + inside / channels
             }
         };
+        let hint = if first[at].to_f64().is_nan() { " (was it never written?)" } else { "" };
         Err(format!(
-            "other bits {}: {:e} instead of {:e} {}",
+            "other bits {}{hint}: {:e} instead of {:e} {}",
             when(),
             output[at].to_f64(),
             first[at].to_f64(),

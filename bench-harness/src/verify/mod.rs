@@ -26,6 +26,8 @@ use trial::{Ran, Stage, Trial};
 const LIGHT: u128 = 5_000_000;
 /// A kernel that predicts as many nanoseconds for each useful multiply-add works like one product at a time.
 const SLOW_NS: f64 = 2.0;
+/// How fast weights are packed, roughly.
+const PACKED_BYTES_PER_NS: f64 = 4.0;
 
 /// What to run on every case.
 #[derive(Debug, Clone)]
@@ -127,7 +129,9 @@ fn one<T: Element>(material: &Material<'_>, trial: &Trial<'_, T>) -> Vec<Verdict
         Err(declined) => return vec![Verdict::Declined(declined.reason)],
     };
     let judged = |(place, (variant, cost)): (usize, (tconv::Variant, tconv::Cost))| {
-        let slow = cost.nanoseconds >= SLOW_NS * case.work() as f64;
+        // Packing counts: a kernel that builds a matrix for one run is as slow as the building.
+        let predicted = cost.nanoseconds + cost.packed_bytes as f64 / PACKED_BYTES_PER_NS;
+        let slow = predicted >= SLOW_NS * case.work() as f64;
         if slow && cost.multiply_adds > trial.options.work_limit {
             return Verdict::Skipped;
         }

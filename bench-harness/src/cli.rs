@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tconv::Registry;
 
-use crate::commands::list;
+use crate::commands::{describe, list, verify};
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -53,6 +53,10 @@ struct Cli {
 enum Command {
     /// List the kernels and the workloads
     List(list::Args),
+    /// Tell what a layer is made of, and what every kernel would do with it
+    Describe(describe::Args),
+    /// Check kernels against the oracle, a conformance set, and drawn problems
+    Verify(verify::Args),
 }
 
 /// Runs the command line of this process.
@@ -67,6 +71,8 @@ pub fn main(context: Context) -> ExitCode {
     };
     let result = match &cli.command {
         Command::List(args) => list::run(args, &context),
+        Command::Describe(args) => describe::run(args, &context),
+        Command::Verify(args) => verify::run(args, &context),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

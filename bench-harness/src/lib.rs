@@ -10,9 +10,12 @@
 
 pub mod cli;
 pub mod commands;
+pub mod data;
+pub mod golden;
 pub mod output;
 pub mod sample;
 pub mod selection;
+pub mod verify;
 pub mod workloads;
 
 /// Parses the command line, runs the command on these kernels, and says how it went.

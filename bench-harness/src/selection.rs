@@ -17,8 +17,7 @@ pub fn matching<T>(
     let names: Vec<String> = items.iter().map(|item| name(item).to_owned()).collect();
     let chosen: Vec<T> = items.into_iter().filter(|item| regex.is_match(name(item))).collect();
     if chosen.is_empty() {
-        let near = nearest(pattern, &names).join(", ");
-        return Err(Failure(format!("no {what} matches '{pattern}'; nearest: {near}")));
+        return Err(unknown(what, pattern, &names));
     }
     Ok(chosen)
 }
@@ -37,10 +36,11 @@ pub fn isas(name: Option<&str>) -> Result<Vec<Isa>, Failure> {
     }
 }
 
-/// The three names most like `wanted`.
-fn nearest<'a>(wanted: &str, names: &'a [String]) -> Vec<&'a str> {
-    let mut ranked: Vec<(f64, &str)> =
-        names.iter().map(|n| (strsim::jaro_winkler(wanted, n), n.as_str())).collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    ranked.into_iter().take(3).map(|(_, name)| name).collect()
+/// The failure for a name that nothing has: it tells the three names most like it.
+pub fn unknown(what: &str, wanted: &str, names: &[impl AsRef<str>]) -> Failure {
+    let likeness = |n: &str| strsim::jaro_winkler(wanted, n);
+    let mut ranked: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    ranked.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+    ranked.truncate(3);
+    Failure(format!("no {what} matches '{wanted}'; nearest: {}", ranked.join(", ")))
 }

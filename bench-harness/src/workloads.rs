@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tconv::{Axis, Dtype, Epilogue, Layout, Problem};
+use tconv::{Axis, Descriptor, Dtype, Epilogue, Layout, Problem};
 
 use crate::cli::Failure;
 use crate::selection;
@@ -48,23 +48,35 @@ pub fn select(all: Vec<Workload>, pattern: Option<&str>) -> Result<Vec<Workload>
 }
 
 /// A text that begins like a descriptor (with a type) is taken for one: its errors are worth more than "no match".
-fn from_descriptor(_text: &str) -> Option<Result<Workload, Failure>> {
-    None // `tconv::Descriptor` is on its way
+fn from_descriptor(text: &str) -> Option<Result<Workload, Failure>> {
+    let (first, _) = text.split_once(':')?;
+    Dtype::parse(first)?;
+    Some(match text.parse::<Descriptor>() {
+        Err(error) => Err(error.into()),
+        Ok(descriptor) => Ok(Workload {
+            name: descriptor.to_string(),
+            problem: descriptor.problem,
+            epilogue: descriptor.epilogue,
+            dtype: Some(descriptor.dtype),
+            source: String::new(),
+            tags: Vec::new(),
+        }),
+    })
 }
 
-/// The descriptor of a workload: the one-line text that `-w` takes back.
-pub fn summary(workload: &Workload) -> String {
-    let p = &workload.problem;
-    let list = |f: &dyn Fn(&Axis) -> String| p.spatial().iter().map(f).collect::<Vec<_>>().join("x");
-    format!(
-        "{}x{}x{} -> {} k{} s{}",
-        p.batch(),
-        p.in_channels(),
-        list(&|a| a.input.to_string()),
-        p.out_channels(),
-        list(&|a| a.kernel.to_string()),
-        list(&|a| a.stride.to_string()),
-    )
+/// The one-line text that [`select`] takes back.
+pub fn descriptor(problem: Problem, dtype: Dtype, epilogue: Epilogue) -> String {
+    Descriptor { problem, dtype, epilogue }.to_string()
+}
+
+/// An element type as the value of an option.
+pub fn dtype_argument(name: &str) -> Result<Dtype, String> {
+    Dtype::parse(name).ok_or_else(|| "f32 or f64".into())
+}
+
+/// A layout as the value of an option.
+pub fn layout_argument(name: &str) -> Result<Layout, String> {
+    Layout::parse(name).ok_or_else(|| "nchw or nhwc".into())
 }
 
 /// One `[[layer]]`. Spatial fields: a value per axis, outermost first; `padding` crops both ends.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde_json::json;
+use tconv::Dtype;
 
 use crate::cli::{Context, Failure, Outcome};
 use crate::output::{self, OutputArgs};
@@ -53,7 +54,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         };
         let mut table = output::table(&["workload", "layer", "from"], 3);
         for w in all {
-            let layer = workloads::summary(&w);
+            let layer = workloads::descriptor(w.problem, w.dtype.unwrap_or(Dtype::F32), w.epilogue);
             lines
                 .write(&json!({ "workload": w.name, "layer": layer, "source": w.source, "tags": w.tags }))?;
             table.add_row([w.name, layer, w.source]);

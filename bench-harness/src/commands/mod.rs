@@ -1,3 +1,5 @@
 //! One file per verb: its arguments (`Args`) and what it does (`run`).
 
+pub mod describe;
 pub mod list;
+pub mod verify;

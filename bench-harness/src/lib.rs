@@ -13,6 +13,7 @@ pub mod commands;
 pub mod output;
 pub mod sample;
 pub mod selection;
+pub mod statistics;
 pub mod workloads;
 
 /// Parses the command line, runs the command on these kernels, and says how it went.

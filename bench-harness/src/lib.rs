@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod machine;
 pub mod measure;
 pub mod output;
 pub mod sample;

@@ -12,8 +12,6 @@ use crate::measure::Crew;
 
 /// Independent chains of multiply-adds: more than latency × throughput of any known core, few enough for 16 registers.
 const CHAINS: usize = 12;
-/// Portable vectors are wider than the registers of the baseline: each takes two of them.
-const PORTABLE_CHAINS: usize = CHAINS / 2;
 /// Time for one roof: the best of many short samples, since anything that disturbs makes a sample slower.
 const TIME: Duration = Duration::from_millis(40);
 const SAMPLE: Duration = Duration::from_millis(1);
@@ -70,8 +68,7 @@ impl Roofs {
 ///
 /// Counted where it is used by kernels: fused where the instruction set fuses, else one multiplication and one addition.
 pub fn fma_peak(isa: Isa, dtype: Dtype, crew: &Crew) -> f64 {
-    let chains = if isa == Isa::PORTABLE { PORTABLE_CHAINS } else { CHAINS };
-    let per_step = (2 * chains * lanes(isa, dtype)) as f64;
+    let per_step = (2 * CHAINS * lanes(isa, dtype)) as f64;
     let run = |steps: usize| {
         let start = Instant::now();
         black_box(run_chains(isa, dtype, steps));
@@ -84,17 +81,19 @@ pub fn fma_peak(isa: Isa, dtype: Dtype, crew: &Crew) -> f64 {
     })
 }
 
+/// Lanes of one chain. The portable instruction set is measured on the registers that every CPU of its kind has.
 fn lanes(isa: Isa, dtype: Dtype) -> usize {
-    isa.f32_lanes() * Dtype::F32.size() / dtype.size()
+    let bytes = if isa == Isa::PORTABLE { size_of::<Baseline>() } else { 4 * isa.f32_lanes() };
+    bytes / dtype.size()
 }
 
 /// The sum over all chains and lanes after `steps`.
 fn run_chains(isa: Isa, dtype: Dtype, steps: usize) -> f64 {
     match (dtype, isa == Isa::PORTABLE) {
-        (Dtype::F32, false) => isa.enter(Chains32::<CHAINS, true>(steps)),
-        (Dtype::F32, true) => isa.enter(Chains32::<PORTABLE_CHAINS, false>(steps)),
-        (Dtype::F64, false) => isa.enter(Chains64::<CHAINS, true>(steps)),
-        (Dtype::F64, true) => isa.enter(Chains64::<PORTABLE_CHAINS, false>(steps)),
+        (Dtype::F32, false) => isa.enter(Chains32(steps)),
+        (Dtype::F64, false) => isa.enter(Chains64(steps)),
+        (Dtype::F32, true) => baseline32(steps),
+        (Dtype::F64, true) => baseline64(steps),
     }
 }
 
@@ -112,23 +111,22 @@ fn best_rate(mut sample: impl FnMut(usize) -> (f64, Duration)) -> f64 {
     best
 }
 
+// Constants are hidden from the optimiser, or it would solve the recurrence, which neither overflows nor dies out.
 macro_rules! chains {
-    ($name:ident, $vector:ident, $splat:ident, $fma:ident, $mul:ident, $add:ident, $sum:ident) => {
-        /// So many times a multiply-add on each of N chains.
-        struct $name<const N: usize, const FUSED: bool>(usize);
+    ($name:ident, $vector:ident, $splat:ident, $fma:ident, $add:ident, $sum:ident) => {
+        /// So many times a fused multiply-add on every chain.
+        struct $name(usize);
 
-        impl<const N: usize, const FUSED: bool> WithSimd for $name<N, FUSED> {
+        impl WithSimd for $name {
             type Output = f64;
 
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) -> f64 {
-                // Hidden from the optimiser, or it would solve the recurrence, which neither overflows nor dies out.
                 let (a, b) = (simd.$splat(black_box(0.999)), simd.$splat(black_box(0.001)));
-                let mut chains: [S::$vector; N] = std::array::from_fn(|_| simd.$splat(black_box(1.0)));
+                let mut chains: [S::$vector; CHAINS] = std::array::from_fn(|_| simd.$splat(black_box(1.0)));
                 for _ in 0..self.0 {
                     for chain in &mut chains {
-                        *chain =
-                            if FUSED { simd.$fma(a, *chain, b) } else { simd.$add(simd.$mul(a, *chain), b) };
+                        *chain = simd.$fma(a, *chain, b);
                     }
                 }
                 let mut sum = simd.$splat(0.0);
@@ -140,8 +138,53 @@ macro_rules! chains {
         }
     };
 }
-chains!(Chains32, f32s, splat_f32s, mul_add_f32s, mul_f32s, add_f32s, reduce_sum_f32s);
-chains!(Chains64, f64s, splat_f64s, mul_add_f64s, mul_f64s, add_f64s, reduce_sum_f64s);
+chains!(Chains32, f32s, splat_f32s, mul_add_f32s, add_f32s, reduce_sum_f32s);
+chains!(Chains64, f64s, splat_f64s, mul_add_f64s, add_f64s, reduce_sum_f64s);
+
+// The baseline has no fused instruction, and left to itself the compiler keeps such chains in memory.
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64 as sse;
+#[cfg(target_arch = "x86_64")]
+type Baseline = [f32; 4];
+#[cfg(not(target_arch = "x86_64"))]
+type Baseline = f64;
+
+macro_rules! baseline {
+    ($name:ident, $type:ty, $splat:ident, $mul:ident, $add:ident) => {
+        /// The same on the registers of the baseline: one multiplication and one addition.
+        #[cfg(target_arch = "x86_64")]
+        fn $name(steps: usize) -> f64 {
+            // SAFETY: SSE2 is part of every x86-64 target.
+            let chains = unsafe {
+                let (a, b) = (sse::$splat(black_box(0.999)), sse::$splat(black_box(0.001)));
+                let mut chains = [sse::$splat(black_box(1.0)); CHAINS];
+                for _ in 0..steps {
+                    for chain in &mut chains {
+                        *chain = sse::$add(sse::$mul(a, *chain), b);
+                    }
+                }
+                chains
+            };
+            bytemuck::cast_slice::<_, $type>(&chains).iter().map(|&x| f64::from(x)).sum()
+        }
+
+        /// The same in scalars: one multiplication and one addition.
+        #[cfg(not(target_arch = "x86_64"))]
+        fn $name(steps: usize) -> f64 {
+            const LANES: usize = size_of::<Baseline>() / size_of::<$type>();
+            let (a, b): ($type, $type) = (black_box(0.999), black_box(0.001));
+            let mut chains: [$type; CHAINS * LANES] = [black_box(1.0); CHAINS * LANES];
+            for _ in 0..steps {
+                for chain in &mut chains {
+                    *chain = a * *chain + b;
+                }
+            }
+            chains.iter().map(|&x| f64::from(x)).sum()
+        }
+    };
+}
+baseline!(baseline32, f32, _mm_set1_ps, _mm_mul_ps, _mm_add_ps);
+baseline!(baseline64, f64, _mm_set1_pd, _mm_mul_pd, _mm_add_pd);
 
 /// Reads a buffer of half of each cache, and one of four times the last.
 fn read_bandwidths(isa: Isa, caches: &[usize]) -> Result<Vec<Bandwidth>, Error> {
@@ -197,8 +240,7 @@ mod tests {
     fn chains_are_computed() {
         for isa in Isa::available() {
             for dtype in [Dtype::F32, Dtype::F64] {
-                let chains = if isa == Isa::PORTABLE { PORTABLE_CHAINS } else { CHAINS };
-                let mean = run_chains(isa, dtype, 10) / (chains * lanes(isa, dtype)) as f64;
+                let mean = run_chains(isa, dtype, 10) / (CHAINS * lanes(isa, dtype)) as f64;
                 assert!((mean - 1.0).abs() < 1e-5, "{isa:?} {dtype}: {mean}");
             }
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tconv::Registry;
 
-use crate::commands::list;
+use crate::commands::{list, rank};
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -53,6 +53,8 @@ struct Cli {
 enum Command {
     /// List the kernels and the workloads
     List(list::Args),
+    /// Verify and measure kernels, and rank them
+    Rank(rank::Args),
 }
 
 /// Runs the command line of this process.
@@ -67,6 +69,7 @@ pub fn main(context: Context) -> ExitCode {
     };
     let result = match &cli.command {
         Command::List(args) => list::run(args, &context),
+        Command::Rank(args) => rank::run(args, &context),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

@@ -13,6 +13,8 @@ pub mod commands;
 pub mod machine;
 pub mod measure;
 pub mod output;
+pub mod record;
+pub mod report;
 pub mod sample;
 pub mod selection;
 pub mod statistics;

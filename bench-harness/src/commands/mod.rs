@@ -1,3 +1,4 @@
 //! One file per verb: its arguments (`Args`) and what it does (`run`).
 
 pub mod list;
+pub mod rank;

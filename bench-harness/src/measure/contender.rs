@@ -35,16 +35,22 @@ struct Work<T> {
 impl<T: Element> Buffers<T> {
     /// Random input and weights in −1..1, by `seed`; everything is touched.
     pub fn new(geometry: &Geometry, seed: u64) -> Result<Self, Error> {
+        Ok(Self {
+            input: Self::uniform(geometry.input_len(), seed)?,
+            weights: Self::uniform(geometry.weight_len(), seed ^ 1)?,
+            work: RefCell::new(Work {
+                output: filled_vec("output", geometry.output_len(), T::from_f64(f64::NAN))?,
+                scratch: Vec::new(),
+            }),
+        })
+    }
+
+    /// Random numbers in −1..1.
+    pub fn uniform(len: usize, seed: u64) -> Result<Vec<T>, Error> {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut uniform = |what, len| {
-            let mut data = filled_vec(what, len, T::default())?;
-            data.iter_mut().for_each(|x| *x = T::from_f64(random.f64() * 2.0 - 1.0));
-            Ok::<_, Error>(data)
-        };
-        let (input, weights) =
-            (uniform("input", geometry.input_len())?, uniform("weights", geometry.weight_len())?);
-        let output = filled_vec("output", geometry.output_len(), T::from_f64(f64::NAN))?;
-        Ok(Self { input, weights, work: RefCell::new(Work { output, scratch: Vec::new() }) })
+        let mut data = filled_vec("random data", len, T::default())?;
+        data.iter_mut().for_each(|x| *x = T::from_f64(random.f64() * 2.0 - 1.0));
+        Ok(data)
     }
 
     /// The output of whoever ran last.

@@ -1,7 +1,7 @@
 //! Times candidates against each other: short blocks, visited in random order, round after round.
 //!
 //! ```text
-//! Buffers, Expected ──check──▶ Contender ──sitting──▶ Series (blocks per round) ──▶ statistics
+//! Run ──▶ Job (one workload) ──▶ Buffers, Expected ──check──▶ Contender ──sitting──▶ Series ──▶ statistics, records
 //! ```
 //!
 //! A [`Contender`] is anything that can run k times and say how that went: a plan of this process ([`PlanContender`]), or
@@ -11,7 +11,9 @@ pub mod block;
 pub mod budget;
 pub mod check;
 pub mod contender;
+pub mod run;
 pub mod sitting;
+pub mod workload;
 
 pub use block::{Block, Crew};
 pub use check::{Expected, WrongAnswer};

@@ -8,6 +8,8 @@ pub const BLOCK: Duration = Duration::from_micros(2500);
 pub const WARMED: Duration = Duration::from_millis(5);
 /// Fewer rounds than this say little about spread.
 pub const FEWEST_ROUNDS: u32 = 8;
+/// A contender this many times slower than the fastest is out of the race: it may not cost the others their rounds.
+const HOPELESS: u32 = 10;
 /// The share of the whole budget that may go into the first run of every kernel, which is checked.
 const FIRST_RUNS: f64 = 0.4;
 /// What a workload costs besides its runs (allocation, packing, the oracle), in nanoseconds.
@@ -42,7 +44,8 @@ pub fn longest_run_ns(predicted_ns: &[f64], budget: Duration) -> f64 {
     f64::INFINITY
 }
 
-/// Which contenders take part in the rounds: the slowest leave until [`FEWEST_ROUNDS`] fit. One always stays.
+/// Which contenders take part in the rounds: the slowest leave until [`FEWEST_ROUNDS`] fit (with a hopeless one, four
+/// times as many). One always stays.
 pub fn joining(runs: &[Duration], budget: Duration) -> Vec<bool> {
     let mut order: Vec<usize> = (0..runs.len()).collect();
     order.sort_by_key(|&i| runs[i]);
@@ -50,7 +53,9 @@ pub fn joining(runs: &[Duration], budget: Duration) -> Vec<bool> {
     let mut round = Duration::ZERO;
     for (rank, &i) in order.iter().enumerate() {
         round += visit(runs[i]);
-        joins[i] = rank == 0 || round * FEWEST_ROUNDS <= budget;
+        let hopeless = runs[i] > runs[order[0]] * HOPELESS && runs[i] > BLOCK;
+        let rounds = if hopeless { 4 * FEWEST_ROUNDS } else { FEWEST_ROUNDS };
+        joins[i] = rank == 0 || round * rounds <= budget;
     }
     joins
 }
@@ -99,7 +104,9 @@ mod tests {
     #[test]
     fn slow_contenders_leave_the_rounds() {
         assert_eq!(joining(&[500 * MS, MS, 2 * MS], Duration::from_secs(1)), [false, true, true]);
-        assert_eq!(joining(&[500 * MS, MS], Duration::from_secs(10)), [true, true]);
+        assert_eq!(joining(&[500 * MS, MS], Duration::from_secs(10)), [false, true]);
+        assert_eq!(joining(&[500 * MS, 60 * MS], Duration::from_secs(10)), [true, true]);
+        assert_eq!(joining(&[500 * MS, MS], Duration::from_secs(20)), [true, true]);
         assert_eq!(joining(&[500 * MS], MS), [true]);
         assert_eq!(joining(&[], MS), [false; 0]);
     }

@@ -15,7 +15,8 @@ const FEWEST_CLEAN: f64 = 0.3;
 pub struct Sitting {
     /// Rounds end before this time is over (the first one always takes place).
     pub budget: Duration,
-    /// They also end when every ratio to the first contender is known to this relative half width.
+    /// They also end when every ratio to the first contender is known to this relative half width, or to a twentieth of
+    /// its distance from 1: how much slower the slowest are is nobody's question.
     pub precision: f64,
     /// Of the visiting orders and the bootstrap.
     pub seed: u64,
@@ -123,7 +124,9 @@ impl Sitting {
     fn is_precise(&self, series: &[Series]) -> bool {
         let Some((first, others)) = series.split_first() else { return true };
         others.iter().all(|other| {
-            first.ratio_of(other, self.seed).is_some_and(|ratio| ratio.half_width() <= self.precision)
+            first.ratio_of(other, self.seed).is_some_and(|ratio| {
+                ratio.half_width() <= self.precision.max((ratio.estimate - 1.0).abs() / 20.0)
+            })
         })
     }
 }

@@ -10,6 +10,8 @@ pub const WARMED: Duration = Duration::from_millis(5);
 pub const FEWEST_ROUNDS: u32 = 8;
 /// A contender this many times slower than the fastest is out of the race: it may not cost the others their rounds.
 const HOPELESS: u32 = 10;
+/// What a workload may take beyond its share, so that the fast kernels are never judged by one cold run.
+const LEAST: Duration = Duration::from_millis(500);
 /// The share of the whole budget that may go into the first run of every kernel, which is checked.
 const FIRST_RUNS: f64 = 0.4;
 /// What a workload costs besides its runs (allocation, packing, the oracle), in nanoseconds.
@@ -58,6 +60,14 @@ pub fn joining(runs: &[Duration], budget: Duration) -> Vec<bool> {
         joins[i] = rank == 0 || round * rounds <= budget;
     }
     joins
+}
+
+/// What [`FEWEST_ROUNDS`] of the contenders near the fastest take, but no more than half a second: they get this even where
+/// plans and slow kernels have used the workload's share up.
+pub fn least(runs: &[Duration]) -> Duration {
+    let Some(&fastest) = runs.iter().min() else { return Duration::ZERO };
+    let near = runs.iter().filter(|&&run| run <= fastest * 3);
+    (near.map(|&run| visit(run)).sum::<Duration>() * FEWEST_ROUNDS).min(LEAST)
 }
 
 /// How much of a budget a workload asks for, in nanoseconds, given the predicted runs of the kernels that will run.
@@ -109,6 +119,13 @@ mod tests {
         assert_eq!(joining(&[500 * MS, MS], Duration::from_secs(20)), [true, true]);
         assert_eq!(joining(&[500 * MS], MS), [true]);
         assert_eq!(joining(&[], MS), [false; 0]);
+    }
+
+    #[test]
+    fn the_fast_ones_always_get_their_rounds() {
+        assert_eq!(least(&[2 * MS, 40 * MS, 2 * MS]), 8 * 2 * visit(2 * MS));
+        assert_eq!(least(&[200 * MS, 200 * MS]), LEAST);
+        assert_eq!(least(&[]), Duration::ZERO);
     }
 
     #[test]

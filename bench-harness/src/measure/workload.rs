@@ -177,6 +177,7 @@ impl Job<'_> {
         let Some(default) = entries.first() else { return Ok(()) };
         let mut firsts: Vec<Duration> = entries.iter().map(|e| e.first.wall).collect();
         firsts.push(default.first.wall);
+        let left = left.max(budget::least(&firsts));
         let joins = budget::joining(&firsts, left);
         (self.tell)("measuring");
 

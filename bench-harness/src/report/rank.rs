@@ -85,35 +85,46 @@ impl<'a> Ranking<'a> {
         cells
     }
 
-    /// Geometric means over the layers for which every kernel has figures: others would compare different layers.
+    /// Geometric means over the layers for which every kernel has figures: rates of different layers do not compare. The
+    /// ratio to the best is also shown for all layers of each kernel.
     fn means(&self) -> Vec<Vec<String>> {
         let common: Vec<_> = self
             .rows
             .iter()
             .filter(|(_, row)| self.kernels.iter().all(|k| figures(row, k).is_some()))
             .collect();
-        if common.is_empty() {
-            return Vec::new();
-        }
-        let mean = |of: &dyn Fn(&Figures, &Figures) -> f64, kernel: &str| {
-            geometric_mean(common.iter().filter_map(|(_, row)| Some(of(figures(row, kernel)?, best(row)?.1))))
-        };
         let line = |label: String, cell: &dyn Fn(&str) -> String| {
             let mut cells = vec![label];
             cells.extend(self.kernels.iter().map(|k| cell(k)));
             cells.extend([String::new(), String::new()]);
             cells
         };
-        vec![
-            line(format!("geomean of {}", plural(common.len(), "layer")), &|k| {
-                format!(
-                    "{} {:.2}",
-                    rate(mean(&|f, _| f.gflops, k)),
-                    mean(&|f, best| f.gflops / best.gflops, k)
-                )
-            }),
-            line("share of peak".into(), &|k| percent(mean(&|f, _| f.share_of_peak, k))),
-        ]
+        let mut lines = Vec::new();
+        if !common.is_empty() {
+            let mean = |of: &dyn Fn(&Figures, &Figures) -> f64, kernel: &str| {
+                let all = common.iter().filter_map(|(_, row)| Some(of(figures(row, kernel)?, best(row)?.1)));
+                geometric_mean(all)
+            };
+            lines.push(line(format!("geomean of {}", plural(common.len(), "layer")), &|k| {
+                let ratio = mean(&|f, best| f.gflops / best.gflops, k);
+                format!("{} {ratio:.2}", rate(mean(&|f, _| f.gflops, k)))
+            }));
+            lines.push(line("share of peak".into(), &|k| percent(mean(&|f, _| f.share_of_peak, k))));
+        }
+        if common.len() < self.rows.len() {
+            lines.push(line("ratio over own layers".into(), &|k| {
+                let own = self
+                    .rows
+                    .iter()
+                    .filter_map(|(_, row)| Some(figures(row, k)?.gflops / best(row)?.1.gflops));
+                let own: Vec<f64> = own.collect();
+                if own.is_empty() {
+                    return String::new();
+                }
+                format!("({}) {:.2}", own.len(), geometric_mean(own.iter().copied()))
+            }));
+        }
+        lines
     }
 
     fn legend(&self) -> Vec<String> {
@@ -212,4 +223,81 @@ fn seconds(ns: f64) -> String {
 
 fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tconv::{Descriptor, Dtype, Registry, Target};
+
+    use super::*;
+    use crate::measure::run::Run;
+
+    /// A real run of two kernels on two layers, then edited: figures come from nowhere else.
+    fn outcome() -> crate::measure::run::Outcome {
+        let descriptor: Descriptor = "f32:nchw:1x2x3x3:o2:k2x2:s2x2".parse().unwrap();
+        let run = Run {
+            workloads: ["one", "two", "three"].map(|name| (name.to_owned(), descriptor)).to_vec(),
+            registry: &Registry::builtin(),
+            kernels: vec!["scatter", "polyphase"],
+            target: Target::detect().unwrap().with_threads(1),
+            dtype: Dtype::F32,
+            budget: Duration::from_millis(1),
+            precision: 1.0,
+            seed: 1,
+            command: "tconv rank -w 'a|b'".into(),
+        };
+        let mut outcome = run.perform(&mut |_| Ok(())).unwrap_or_else(|e| panic!("{}", e.0));
+        outcome.header.roofs.peak.gflops = 100.0;
+        for (i, m) in outcome.measurements.iter_mut().enumerate() {
+            let gflops = [40.0, 80.0, 10.0, 5.0, 0.0, 2.0][i];
+            m.outcome = match &m.outcome {
+                _ if i == 4 => Outcome::Skipped { skipped: "too long".into(), predicted_ns: 3.2e9 },
+                Outcome::Figures(f) => Outcome::Figures(Figures {
+                    gflops,
+                    share_of_peak: gflops / 100.0,
+                    effective: i == 1,
+                    runs: if i == 0 { 1 } else { 9 },
+                    ..f.clone()
+                }),
+                other => panic!("{other:?}"),
+            };
+        }
+        outcome
+    }
+
+    #[test]
+    fn rates_ratios_means_and_reasons_are_in_the_table() {
+        let outcome = outcome();
+        let ranking = Ranking::new(&outcome.header, &outcome.measurements, &outcome.end);
+        let (head, body) = ranking.cells();
+        assert_eq!(head, ["layer", "scatter", "polyphase", "best", "of peak"]);
+        assert_eq!(body[0], ["one", "~40.0 0.50", "80.0* 1.00", "polyphase", "80 %"]);
+        assert_eq!(body[1], ["two", "10.0 1.00", "5.00 0.50", "scatter", "10 %"]);
+        assert_eq!(body[2], ["three", "skipped, ~3.20 s", "2.00 1.00", "polyphase", "2.0 %"]);
+        assert_eq!(body[3][..3], ["geomean of 2 layers", "20.0 0.71", "20.0 0.71"]);
+        assert_eq!(body[4][..3], ["share of peak", "20 %", "20 %"]);
+        assert_eq!(body[5][..3], ["ratio over own layers", "(2) 0.71", "(3) 0.79"]);
+        let legend = ranking.legend().join("\n");
+        for words in ["* effective", "~ run once", "skipped:", "1 thread, nchw, f32", "100 GFLOP/s"] {
+            assert!(legend.contains(words), "{words}: {legend}");
+        }
+    }
+
+    #[test]
+    fn markdown_escapes_its_stars() {
+        let outcome = outcome();
+        let text = Ranking::new(&outcome.header, &outcome.measurements, &outcome.end).markdown();
+        assert!(text.starts_with("`tconv rank -w 'a|b'` on "), "{text}");
+        assert!(text.contains("| one | ~40.0 0.50 | 80.0\\* 1.00 | polyphase | 80 % |"), "{text}");
+    }
+
+    #[test]
+    fn rates_have_three_digits() {
+        assert_eq!(
+            [0.1144, 0.9996, 9.994, 9.996, 99.96, 117.4].map(rate),
+            ["0.114", "1.00", "9.99", "10.0", "100", "117"]
+        );
+    }
 }

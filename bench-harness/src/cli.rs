@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tconv::Registry;
 
-use crate::commands::{describe, list, verify};
+use crate::commands::{describe, list, rank, verify};
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ enum Command {
     Describe(describe::Args),
     /// Check kernels against the oracle, a conformance set, and drawn problems
     Verify(verify::Args),
+    /// Verify and measure kernels, and rank them
+    Rank(rank::Args),
 }
 
 /// Runs the command line of this process.
@@ -73,6 +75,7 @@ pub fn main(context: Context) -> ExitCode {
         Command::List(args) => list::run(args, &context),
         Command::Describe(args) => describe::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
+        Command::Rank(args) => rank::run(args, &context),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

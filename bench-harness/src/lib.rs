@@ -12,9 +12,14 @@ pub mod cli;
 pub mod commands;
 pub mod data;
 pub mod golden;
+pub mod machine;
+pub mod measure;
 pub mod output;
+pub mod record;
+pub mod report;
 pub mod sample;
 pub mod selection;
+pub mod statistics;
 pub mod verify;
 pub mod workloads;
 

@@ -2,4 +2,5 @@
 
 pub mod describe;
 pub mod list;
+pub mod rank;
 pub mod verify;

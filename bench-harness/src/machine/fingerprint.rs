@@ -1,0 +1,139 @@
+//! What identifies a kind of machine: never its frequency or its name, which change without any change of speed.
+
+use std::fmt;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+use tconv::Isa;
+
+use super::environment::online_cpus;
+
+/// Results of machines with equal fingerprints may be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Maker of the CPU.
+    pub vendor: String,
+    /// CPU family (x86) or architecture (ARM).
+    pub family: String,
+    /// CPU model (x86) or part (ARM).
+    pub model: String,
+    /// Instruction sets that the library can use, narrowest first.
+    pub isas: Vec<String>,
+    /// Bytes of data cache by level, from level 1.
+    pub caches: Vec<usize>,
+    /// Cores that the system shows.
+    pub cores: usize,
+}
+
+impl Fingerprint {
+    /// Of this machine; `unknown` and 0 where the system does not tell.
+    pub fn capture() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |x86: &str, arm: &str| {
+            let found = value_of(&cpuinfo, x86).or_else(|| value_of(&cpuinfo, arm));
+            found.unwrap_or("unknown").to_owned()
+        };
+        let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        Self {
+            vendor: field("vendor_id", "CPU implementer"),
+            family: field("cpu family", "CPU architecture"),
+            model: field("model", "CPU part"),
+            isas: Isa::available().into_iter().map(|isa| isa.name().to_owned()).collect(),
+            caches: caches(),
+            cores: online_cpus().unwrap_or_else(available),
+        }
+    }
+}
+
+/// As a file name: `authenticamd-25-17-avx512-32k-1m-32m-2c`.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for word in [&self.vendor, &self.family, &self.model] {
+            let word: String = word.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+            write!(f, "{}-", word.to_ascii_lowercase())?;
+        }
+        write!(f, "{}", self.isas.last().map_or("unknown", String::as_str))?;
+        for &bytes in &self.caches {
+            match bytes {
+                b if b.is_multiple_of(1 << 20) => write!(f, "-{}m", b >> 20)?,
+                b => write!(f, "-{}k", b >> 10)?,
+            }
+        }
+        write!(f, "-{}c", self.cores)
+    }
+}
+
+/// The value of the first line `key : value`.
+fn value_of<'a>(cpuinfo: &'a str, key: &str) -> Option<&'a str> {
+    let mut pairs = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+    pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+}
+
+/// Data and unified caches of the first core.
+fn caches() -> Vec<usize> {
+    let mut found = Vec::new();
+    for index in 0..8 {
+        let read = |name: &str| {
+            fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}")).ok()
+        };
+        let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size")) else {
+            continue;
+        };
+        if let (Ok(level), Some(bytes)) = (level.trim().parse::<usize>(), parse_size(&size))
+            && kind.trim() != "Instruction"
+        {
+            found.push((level, bytes));
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+/// `"32K"`, `"1024K"` or `"1M"`.
+fn parse_size(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' => (&text[..text.len() - 1], 10),
+        b'M' => (&text[..text.len() - 1], 20),
+        _ => (text, 0),
+    };
+    digits.parse::<usize>().ok().map(|n| n << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpuinfo_fields_are_whole_names() {
+        let text = "vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\nmodel\t\t: 17\n\nmodel\t\t: 18\n";
+        assert_eq!(value_of(text, "model"), Some("17"));
+        assert_eq!(value_of(text, "cpu family"), None);
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_size("32K\n"), Some(32 << 10));
+        assert_eq!(parse_size("1M"), Some(1 << 20));
+        assert_eq!(parse_size("64"), Some(64));
+        assert_eq!(parse_size("much"), None);
+    }
+
+    #[test]
+    fn its_name_holds_everything() {
+        let machine = Fingerprint {
+            vendor: "AuthenticAMD".into(),
+            family: "25".into(),
+            model: "0xd0c".into(),
+            isas: vec!["portable".into(), "avx512".into()],
+            caches: vec![32 << 10, 1 << 20, 32 << 20],
+            cores: 2,
+        };
+        assert_eq!(machine.to_string(), "authenticamd-25-0xd0c-avx512-32k-1m-32m-2c");
+    }
+
+    #[test]
+    fn the_same_machine_is_captured_twice() {
+        assert_eq!(Fingerprint::capture(), Fingerprint::capture());
+    }
+}

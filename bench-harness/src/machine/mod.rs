@@ -1,0 +1,9 @@
+//! The machine that results belong to: what it is, what built the program, how busy it is, and its measured roofs.
+
+mod environment;
+mod fingerprint;
+mod roofs;
+
+pub use environment::{Environment, Toolchain};
+pub use fingerprint::Fingerprint;
+pub use roofs::{Bandwidth, Peak, Roofs, fma_peak};

@@ -1,0 +1,112 @@
+//! What is measured: anything that runs k times and reports a block.
+
+use std::cell::{Ref, RefCell};
+
+use tconv::machine::scratch::filled_vec;
+use tconv::{Bytes64, Element, Error, Geometry, Plan};
+
+use super::block::{Block, Crew};
+
+/// A candidate of a sitting.
+pub trait Contender {
+    /// Its name in tables and records.
+    fn name(&self) -> &str;
+    /// Runs `k` times, back to back, and says how that went.
+    fn run(&mut self, k: u32) -> Block;
+}
+
+/// Input, weights, output and scratch of one workload, shared by all its contenders, so that no one has better pages.
+#[derive(Debug)]
+pub struct Buffers<T> {
+    /// The input.
+    pub input: Vec<T>,
+    /// `[Cin, Cout/groups, kernel…]`.
+    pub weights: Vec<T>,
+    work: RefCell<Work<T>>,
+}
+
+/// What a run writes: one contender runs at a time.
+#[derive(Debug)]
+struct Work<T> {
+    output: Vec<T>,
+    scratch: Vec<Bytes64>,
+}
+
+impl<T: Element> Buffers<T> {
+    /// Random input and weights in −1..1, by `seed`; everything is touched.
+    pub fn new(geometry: &Geometry, seed: u64) -> Result<Self, Error> {
+        Ok(Self {
+            input: Self::uniform(geometry.input_len(), seed)?,
+            weights: Self::uniform(geometry.weight_len(), seed ^ 1)?,
+            work: RefCell::new(Work {
+                output: filled_vec("output", geometry.output_len(), T::from_f64(f64::NAN))?,
+                scratch: Vec::new(),
+            }),
+        })
+    }
+
+    /// Random numbers in −1..1.
+    pub fn uniform(len: usize, seed: u64) -> Result<Vec<T>, Error> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut data = filled_vec("random data", len, T::default())?;
+        data.iter_mut().for_each(|x| *x = T::from_f64(random.f64() * 2.0 - 1.0));
+        Ok(data)
+    }
+
+    /// The output of whoever ran last.
+    pub fn output(&self) -> Ref<'_, [T]> {
+        Ref::map(self.work.borrow(), |work| &work.output[..])
+    }
+
+    /// Fills the output with NaN, so that an element that nobody writes is seen.
+    pub fn poison(&self) {
+        self.work.borrow_mut().output.fill(T::from_f64(f64::NAN));
+    }
+
+    /// Makes room for `units` of scratch, touched and dirty.
+    fn reserve(&self, units: usize) -> Result<(), Error> {
+        let scratch = &mut self.work.borrow_mut().scratch;
+        if let Some(more) = units.checked_sub(scratch.len()) {
+            let bytes = units.saturating_mul(size_of::<Bytes64>());
+            scratch.try_reserve_exact(more).map_err(|_| Error::OutOfMemory { what: "scratch", bytes })?;
+            scratch.resize(units, bytemuck::cast([f32::NAN; 16]));
+        }
+        Ok(())
+    }
+}
+
+/// A plan of this process.
+#[derive(Debug)]
+pub struct PlanContender<'a, T: Element> {
+    plan: &'a Plan<T>,
+    buffers: &'a Buffers<T>,
+    crew: &'a Crew,
+    name: String,
+}
+
+impl<'a, T: Element> PlanContender<'a, T> {
+    /// Times `plan` on these buffers and threads; reserves its scratch.
+    pub fn new(plan: &'a Plan<T>, buffers: &'a Buffers<T>, crew: &'a Crew) -> Result<Self, Error> {
+        buffers.reserve(plan.scratch().units())?;
+        Ok(Self { plan, buffers, crew, name: plan.name().to_owned() })
+    }
+
+    /// Under another name: a second entry of the same plan.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+}
+
+impl<T: Element> Contender for PlanContender<'_, T> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, k: u32) -> Block {
+        let Work { output, scratch } = &mut *self.buffers.work.borrow_mut();
+        let (plan, input) = (self.plan, &self.buffers.input);
+        self.crew.time(k, || {
+            plan.execute_with(input, output, scratch).expect("lengths come from the plan");
+        })
+    }
+}

@@ -1,0 +1,21 @@
+//! Times candidates against each other: short blocks, visited in random order, round after round.
+//!
+//! ```text
+//! Run ──▶ Job (one workload) ──▶ Buffers, Expected ──check──▶ Contender ──sitting──▶ Series ──▶ statistics, records
+//! ```
+//!
+//! A [`Contender`] is anything that can run k times and say how that went: a plan of this process ([`PlanContender`]), or
+//! later a program of its own. A sitting treats all of them alike.
+
+pub mod block;
+pub mod budget;
+pub mod check;
+pub mod contender;
+pub mod run;
+pub mod sitting;
+pub mod workload;
+
+pub use block::{Block, Crew};
+pub use check::{Expected, WrongAnswer};
+pub use contender::{Buffers, Contender, PlanContender};
+pub use sitting::{Series, Sitting, Stopped};

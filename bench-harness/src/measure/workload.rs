@@ -1,0 +1,282 @@
+//! One workload from problem to figures: plan, verify on the buffers that are timed, then sit.
+
+use std::time::{Duration, Instant};
+
+use tconv::{
+    Cost, Declined, Descriptor, Element, Error, Geometry, Kernel, Plan, Planner, Variant, Verdict, Weights,
+};
+
+use super::block::{Block, Crew};
+use super::budget;
+use super::check::Expected;
+use super::contender::{Buffers, Contender, PlanContender};
+use super::sitting::{Series, Sitting, Stopped};
+use crate::record::{Figures, Measurement, Outcome};
+
+/// What one workload is measured with.
+#[allow(missing_debug_implementations)] // holds closures
+pub struct Job<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The problem, in the layout and type to measure.
+    pub descriptor: Descriptor,
+    /// Makes plans for the target to measure.
+    pub planner: Planner,
+    /// Names of the kernels to measure, in the order of the results.
+    pub kernels: &'a [&'static str],
+    /// The instruction set of the target.
+    pub isa: &'static str,
+    /// The threads of the target.
+    pub crew: &'a Crew,
+    /// Time for everything: planning, checking, rounds.
+    pub budget: Duration,
+    /// Kernels that predict a longer run are skipped.
+    pub longest_run_ns: f64,
+    /// Relative half width at which a ratio is known well enough.
+    pub precision: f64,
+    /// Of data, samples and orders.
+    pub seed: u64,
+    /// Measured FMA peak of the crew, GFLOP/s.
+    pub peak: f64,
+    /// Told what is being done, for a progress bar.
+    pub tell: &'a dyn Fn(&str),
+    /// Whether somebody asked to stop.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// A kernel on its way to figures.
+struct Entry<T: Element> {
+    kernel: &'static dyn Kernel,
+    variant: Variant,
+    cost: Cost,
+    plan: Plan<T>,
+    plan_ns: f64,
+    first: Block,
+    max_error_u: f64,
+}
+
+/// What a workload gave.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// One for each kernel that was asked, in the order of the registry, as far as it came.
+    pub measurements: Vec<Measurement>,
+    /// The ratio of the default kernel to itself, if rounds took place.
+    pub self_ratio: Option<f64>,
+}
+
+impl Job<'_> {
+    /// Measures. Errors are of the environment (memory); what a kernel does wrong is a measurement.
+    pub fn run<T: Element>(&self) -> Result<Results, Error> {
+        let start = Instant::now();
+        let (problem, epilogue) = (&self.descriptor.problem, self.descriptor.epilogue);
+        let geometry = Geometry::new(problem)?;
+        (self.tell)("filling buffers");
+        let buffers = Buffers::<T>::new(&geometry, self.seed)?;
+        let bias =
+            epilogue.bias.then(|| Buffers::<T>::uniform(problem.out_channels(), !self.seed)).transpose()?;
+        let mut weights = Weights::new(&buffers.weights);
+        if let Some(bias) = &bias {
+            weights = weights.with_bias(bias);
+        }
+        (self.tell)("asking the oracle");
+        let expected = Expected::new(&geometry, &buffers, epilogue, bias.as_deref(), self.seed);
+
+        let verdicts = self.planner.explain(problem, T::DTYPE, epilogue, Some(weights.kernel))?;
+        let mut results = Results::default();
+        let mut entries: Vec<Entry<T>> = Vec::new();
+        for Verdict { kernel, answer } in verdicts {
+            if !self.kernels.contains(&kernel.name()) {
+                continue;
+            }
+            if (self.interrupted)() {
+                break;
+            }
+            match self.prepare(kernel, answer, weights, &buffers, &expected)? {
+                Ok(entry) => entries.push(entry),
+                Err((variant, outcome)) => {
+                    results.measurements.push(self.measurement(kernel, variant, false, outcome))
+                }
+            }
+        }
+        let left = self.budget.saturating_sub(start.elapsed());
+        self.sit(&entries, &buffers, &geometry, left, &mut results)?;
+        results.measurements.sort_by_key(|m| self.kernels.iter().position(|&name| name == m.kernel));
+        Ok(results)
+    }
+
+    /// Plans one kernel, runs it once on poisoned output, and checks what it wrote. The inner error is an outcome
+    /// without figures.
+    #[allow(clippy::type_complexity)]
+    fn prepare<T: Element>(
+        &self,
+        kernel: &'static dyn Kernel,
+        answer: Result<(Variant, Cost), Declined>,
+        weights: Weights<'_>,
+        buffers: &Buffers<T>,
+        expected: &Expected,
+    ) -> Result<Result<Entry<T>, (Option<Variant>, Outcome)>, Error> {
+        let (variant, cost) = match answer {
+            Ok(answer) => answer,
+            Err(declined) => return Ok(Err((None, Outcome::Declined { declined: declined.reason }))),
+        };
+        let without = |outcome| Ok(Err((Some(variant.clone()), outcome)));
+        if cost.nanoseconds > self.longest_run_ns {
+            return without(Outcome::Skipped {
+                skipped: "one run is predicted to take too long for the budget".into(),
+                predicted_ns: cost.nanoseconds,
+            });
+        }
+        (self.tell)(&format!("{}: planning", kernel.name()));
+        let (problem, epilogue) = (&self.descriptor.problem, self.descriptor.epilogue);
+        let start = Instant::now();
+        let only = self.planner.clone().only(kernel.name(), Some(variant.name()));
+        let planned = self.crew.install(|| only.plan::<T>(problem, weights, epilogue));
+        let plan_ns = start.elapsed().as_nanos() as f64;
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(Error::NoKernel { reasons }) => return without(Outcome::Declined { declined: reasons }),
+            Err(error) => return Err(error),
+        };
+        let mut contender = match PlanContender::new(&plan, buffers, self.crew) {
+            Ok(contender) => contender,
+            Err(error @ Error::OutOfMemory { .. }) => {
+                return without(Outcome::Declined { declined: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        };
+        (self.tell)(&format!("{}: checking", kernel.name()));
+        buffers.poison();
+        let first = contender.run(1);
+        let checked = expected.check(&buffers.output(), kernel.guarantees().exactness);
+        match checked {
+            Ok(max_error_u) => Ok(Ok(Entry { kernel, variant, cost, plan, plan_ns, first, max_error_u })),
+            Err(wrong) => without(Outcome::Wrong {
+                wrong: wrong.to_string(),
+                verified: false,
+                repro: format!(
+                    "tconv rank -w '{}' -k '^{}$' --threads {} --seed {}",
+                    self.descriptor,
+                    kernel.name(),
+                    self.crew.threads(),
+                    self.seed
+                ),
+            }),
+        }
+    }
+
+    /// Rounds over the kernels that are quick enough, the default one twice; the others keep their first run.
+    fn sit<T: Element>(
+        &self,
+        entries: &[Entry<T>],
+        buffers: &Buffers<T>,
+        geometry: &Geometry,
+        left: Duration,
+        results: &mut Results,
+    ) -> Result<(), Error> {
+        // The planner's order: its choice comes first.
+        let Some(default) = entries.first() else { return Ok(()) };
+        let mut firsts: Vec<Duration> = entries.iter().map(|e| e.first.wall).collect();
+        firsts.push(default.first.wall);
+        let left = left.max(budget::least(&firsts));
+        let joins = budget::joining(&firsts, left);
+        (self.tell)("measuring");
+
+        let mut contenders = Vec::new();
+        for (entry, _) in entries.iter().zip(&joins).filter(|(_, joins)| **joins) {
+            contenders.push(PlanContender::new(&entry.plan, buffers, self.crew)?);
+        }
+        let twin = joins[0] && joins[entries.len()];
+        if twin {
+            contenders.push(PlanContender::new(&default.plan, buffers, self.crew)?.named("itself"));
+        }
+        let times: Vec<Duration> =
+            firsts.iter().zip(&joins).filter(|(_, joins)| **joins).map(|(time, _)| *time).collect();
+        let mut visited: Vec<&mut dyn Contender> = contenders.iter_mut().map(|c| c as _).collect();
+        let times = &times[..visited.len()];
+        let sitting = Sitting { budget: left, precision: self.precision, seed: self.seed };
+        let (series, stopped) = match visited.len() {
+            0 => (Vec::new(), Stopped::Budget),
+            _ => sitting.hold(&mut visited, times, self.interrupted),
+        };
+
+        let against = |series: &Series, other: &Series| {
+            series.ratio_of(other, self.seed).map(|r| [r.estimate, r.low, r.high])
+        };
+        let reference = joins[0].then(|| &series[0]);
+        let itself = (twin && series[0].blocks.len() > 1)
+            .then(|| against(&series[0], &series[series.len() - 1]))
+            .flatten();
+        results.self_ratio = itself.map(|r| r[0]);
+        let mut series = series.iter();
+        for (i, entry) in entries.iter().enumerate() {
+            let measured = if joins[i] { series.next() } else { None }.filter(|s| !s.blocks.is_empty());
+            let once = Series { blocks: vec![entry.first] };
+            let mut figures = self.figures(entry, geometry, measured.unwrap_or(&once));
+            figures.stopped = if measured.is_some() { stopped } else { Stopped::Once };
+            if i == 0 {
+                figures.ratio_to_itself = itself;
+            } else {
+                figures.ratio_to_default = reference.zip(measured).and_then(|(r, m)| against(r, m));
+            }
+            let outcome = Outcome::Figures(figures);
+            results.measurements.push(self.measurement(
+                entry.kernel,
+                Some(entry.variant.clone()),
+                i == 0,
+                outcome,
+            ));
+        }
+        Ok(())
+    }
+
+    fn figures<T: Element>(&self, entry: &Entry<T>, geometry: &Geometry, series: &Series) -> Figures {
+        let flops = geometry.conventional_flops();
+        let median_ns = series.quantile(0.5);
+        let gflops = flops / median_ns;
+        let sum = |of: fn(&Block) -> f64| series.blocks.iter().map(of).sum::<f64>();
+        Figures {
+            median_ns,
+            q1_ns: series.quantile(0.25),
+            gflops,
+            share_of_peak: gflops / self.peak,
+            effective: 2.0 * entry.cost.multiply_adds as f64 + 0.5 < flops,
+            multiply_adds: entry.cost.multiply_adds as f64,
+            scratch_bytes: entry.plan.scratch().bytes,
+            plan_ns: entry.plan_ns,
+            predicted_ns: entry.cost.nanoseconds,
+            verified: true,
+            max_error_u: entry.max_error_u,
+            blocks: series.blocks.len(),
+            runs: series.runs(),
+            clean_share: series.clean_share(),
+            uses_dirty: series.uses_dirty(),
+            cpu_share: sum(|b| b.cpu.as_secs_f64()) / sum(|b| b.wall.as_secs_f64()).max(1e-9),
+            faults: series.blocks.iter().map(|b| b.faults).sum(),
+            ratio_to_default: None,
+            ratio_to_itself: None,
+            stopped: Stopped::Once,
+        }
+    }
+
+    fn measurement(
+        &self,
+        kernel: &dyn Kernel,
+        variant: Option<Variant>,
+        default: bool,
+        outcome: Outcome,
+    ) -> Measurement {
+        Measurement {
+            workload: self.name.into(),
+            descriptor: self.descriptor.to_string(),
+            kernel: kernel.name().into(),
+            variant: variant.map(|v| v.name().to_owned()),
+            default,
+            layout: self.descriptor.problem.layout().name().into(),
+            dtype: self.descriptor.dtype.name().into(),
+            isa: self.isa.into(),
+            threads: self.crew.threads(),
+            cache: "warm".into(),
+            outcome,
+        }
+    }
+}

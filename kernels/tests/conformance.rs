@@ -12,7 +12,7 @@ use tconv::{
 };
 
 /// How many cases of the stored set each kernel declines (f32, NCHW); one that is not named declines none.
-/// `zero-insert` declines weights that are not finite.
+/// `zero-insert`: the special cases with weights that are not finite.
 const DECLINES: &[(&str, usize)] = &[("zero-insert", 4)];
 
 fn cases() -> Vec<Case> {

@@ -77,7 +77,7 @@ pub struct Digest {
     pub sum: i64,
     /// Σ |y|.
     pub abs_sum: i64,
-    /// Wrapping Σ y[i] · mix(seed ^ 0x3333, i + 1).
+    /// Wrapping Σ `y[i] · mix(seed ^ 0x3333, i + 1)`.
     pub hash: u64,
     /// Flat index and value.
     pub samples: Vec<(usize, i64)>,

@@ -1,6 +1,8 @@
 //! `tconv verify`: every kernel against the oracle, a conformance set, and problems drawn at random.
 
+use std::panic;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use comfy_table::Cell;
@@ -80,6 +82,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let cases = cases(args)?;
     let count = cases.len();
 
+    only_first_panic_in_full();
     let lines = Mutex::new(args.output.open()?);
     let progress = progress(count as u64);
     let report = verify::verify(cases, &kernels, &options, |failures| {
@@ -144,6 +147,16 @@ fn drawn(cases: &mut Vec<Case>, workload: &Workload, seed: u64) -> Result<(), Fa
         cases.push(Case::drawn(workload, numbers, seed)?);
     }
     Ok(())
+}
+
+/// A kernel that panics usually does it in many cases: every one is reported as a failure, the first with its trace.
+fn only_first_panic_in_full() {
+    let (full, seen) = (panic::take_hook(), AtomicBool::new(false));
+    panic::set_hook(Box::new(move |info| {
+        if !seen.swap(true, Ordering::Relaxed) {
+            full(info);
+        }
+    }));
 }
 
 /// On standard error, and only where a person looks at it.

@@ -1,7 +1,9 @@
 //! Register tiles over pulp, generic in the instruction set, and what surrounds them: packing, activations, stores.
 
 pub mod activation;
+pub mod interleave;
 pub mod matmul;
+pub mod pixel_tile;
 pub mod tile;
 pub mod transpose;
 pub mod vector;

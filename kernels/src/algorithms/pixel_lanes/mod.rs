@@ -1,0 +1,100 @@
+//! Pixels in the lanes: for few output channels, and for channels-first outputs where the store decides.
+//!
+//! With u = o + pb = S·j + ρ, all S outputs of group j read the inputs j − m, tap m with weight k = ρ + m·S. So one vector of
+//! neighbouring groups j, loaded once for a tap, serves every phase ρ and every output channel: these are the columns of
+//! the tile, their weights are broadcast. Rows are packed one after another with the zeros between them shared, so that
+//! vectors run on across row ends and narrow images waste no lanes. A row of outputs is finished by interleaving the S
+//! phases: one or two shuffles for each vector, no transposition.
+
+mod blocking;
+mod pack;
+mod run;
+
+use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
+use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
+use crate::machine::roofs::Roofs;
+use crate::machine::tensor::Dtype;
+
+use blocking::Blocking;
+use run::PreparedPixelLanes;
+
+/// Pixels in the lanes, output channels × stride phases broadcast.
+#[derive(Debug, Clone, Copy)]
+pub struct PixelLanes;
+
+impl Kernel for PixelLanes {
+    fn name(&self) -> &'static str {
+        "pixel-lanes"
+    }
+
+    fn summary(&self) -> &'static str {
+        "neighbouring pixels in the lanes, weights of channels × phases broadcast; phases interleave in registers"
+    }
+
+    fn revisions(&self) -> Revisions {
+        Revisions { numerics: 1, speed: 1 }
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees {
+            exactness: Exactness::Direct,
+            specials: Specials::DeclinesNonFiniteWeights,
+            allocates_in_run: false,
+        }
+    }
+
+    fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
+        if request.weights.is_some_and(|w| !w.all_finite) {
+            return Err(Declined::because("weights are not finite, and padded zeros are multiplied"));
+        }
+        for (axis, a) in request.geometry.problem().spatial().iter().enumerate() {
+            if a.stride > 1 && a.dilation > 1 {
+                return Err(Declined::because(format!(
+                    "stride {} and dilation {} on spatial axis {axis}: phases read different inputs",
+                    a.stride, a.dilation
+                )));
+            }
+        }
+        let (stride, most) = (request.geometry.problem().axes()[2].stride, Blocking::most_columns(request));
+        if stride > most {
+            return Err(Declined::because(format!("{stride} phases along x: a tile has {most} columns")));
+        }
+        Blocking::new(request).map(|_| ())
+    }
+
+    fn variants(&self, request: &Request<'_>) -> Vec<Variant> {
+        Blocking::new(request).map(|b| Variant(b.name(request).into())).into_iter().collect()
+    }
+
+    fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
+        let Ok(blocking) = Blocking::new(request) else {
+            return Cost { nanoseconds: f64::MAX, scratch_bytes: 0, packed_bytes: 0, multiply_adds: 0 };
+        };
+        let size = request.dtype.size();
+        let roofs = Roofs::assumed(request.target.isa, request.dtype);
+        let multiply_adds = blocking.multiply_adds(request);
+        let moved = (request.geometry.compulsory_elements() * size as u128) as f64;
+        Cost {
+            nanoseconds: 1000.0
+                + roofs.compute_ns(multiply_adds, 0.95 * blocking.efficiency())
+                    / request.target.threads as f64
+                + moved / roofs.l2
+                + moved / roofs.dram * 0.5,
+            scratch_bytes: blocking.scratch(request).bytes,
+            packed_bytes: blocking.packed_weights() * size,
+            multiply_adds,
+        }
+    }
+
+    fn prepare(
+        &self,
+        r: &Request<'_>,
+        _: &Variant,
+        weights: Weights<'_>,
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        Ok(match r.dtype {
+            Dtype::F32 => Box::new(PreparedPixelLanes::<f32>::new(r, weights)?),
+            Dtype::F64 => Box::new(PreparedPixelLanes::<f64>::new(r, weights)?),
+        })
+    }
+}

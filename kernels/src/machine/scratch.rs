@@ -11,6 +11,13 @@ use crate::problem::limits::Limits;
 #[repr(C, align(64))]
 pub struct Bytes64([u8; 64]);
 
+/// The next distance of rows, in elements, at which rows that are read one after another do not fall into the same few
+/// sets of the caches: not an even number of cache lines.
+pub fn spread(distance: usize, element_size: usize) -> usize {
+    let line = 64 / element_size;
+    if distance.is_multiple_of(2 * line) { distance + line } else { distance }
+}
+
 /// How much scratch a plan needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scratch {

@@ -38,9 +38,14 @@ pub struct PixelOperands<'a, T> {
     pub channels: usize,
 }
 
-/// The widest tile of `vectors` vectors: accumulators, V inputs and a broadcast fill the registers.
+/// The widest tile of `vectors` vectors (1, 2 or 4): V·C accumulators, V inputs and a broadcast fill the registers.
 pub fn max_columns(registers: usize, vectors: usize) -> usize {
-    (if registers >= 32 { 28 } else { 12 }) / vectors
+    match (registers >= 32, vectors) {
+        (true, 4) => 6,
+        (true, _) => 14,
+        (false, 4) => 2,
+        (false, _) => 6,
+    }
 }
 
 /// Runs a tile of `columns` × `vectors` (1, 2 or 4): adds to `start` (one value for each column), or to what `sums` holds.
@@ -64,9 +69,9 @@ pub fn accumulate_pixels<T: Float, S: Simd>(
         };
     }
     if const { S::REGISTER_COUNT >= 32 } {
-        dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 4: 1 2 3 4 5 6 7;)
+        dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 4: 1 2 3 4 5 6;)
     } else {
-        dispatch!(1: 1 2 3 4 5 6; 2: 1 2 3 4 5 6; 4: 1 2 3;)
+        dispatch!(1: 1 2 3 4 5 6; 2: 1 2 3 4 5 6; 4: 1 2;)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::contract::request::{Declined, Request};
-use crate::machine::scratch::Scratch;
+use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::pixel_tile::max_columns;
 use crate::problem::geometry::AxisGeometry;
 
@@ -138,7 +138,7 @@ impl Blocking {
         };
         let pitch = width + x.halo() - shared;
         let planes = z.most_taps();
-        let channel_step = |rows: usize| planes * (rows + y.halo()) * pitch + x.halo();
+        let channel_step = |rows: usize| spread(planes * (rows + y.halo()) * pitch + x.halo(), size);
         let mut rows = 1;
         if whole {
             rows = equal_parts(y.groups.len(), most_pixels / pitch);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::contract::request::Request;
-use crate::machine::scratch::Scratch;
+use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::tile::max_pixels;
 use crate::problem::geometry::AxisGeometry;
 
@@ -41,6 +41,8 @@ pub struct Blocking {
     pub sums: usize,
     /// Taps that any phase has, over all axes.
     pub taps: usize,
+    /// Distance of the packed rows of one channel after another.
+    pub pitch: usize,
 }
 
 /// How one axis is cut: task `i` takes the positions `i·step..(i + 1)·step` of every phase.
@@ -121,7 +123,7 @@ impl Blocking {
         let slab = |axes: &[AxisBlocks; 3]| {
             axes[0].span(axes[0].step, Some(inputs[0]))
                 * axes[1].span(axes[1].step, Some(inputs[1]))
-                * axes[2].span(axes[2].step, None)
+                * spread(axes[2].span(axes[2].step, None), size)
                 * p.group_in()
         };
         for a in [0, 1] {
@@ -140,6 +142,7 @@ impl Blocking {
         let most_taps = |a: usize| g.axes()[a].phases.iter().map(|p| p.taps).max().unwrap_or(0);
         let row_taps = most_taps(0) * most_taps(1) * axes[2].taps();
         let pass = (PASS_BYTES / (row_taps.max(1) * block * size)).max(16);
+        let pitch = spread(axes[2].span(axes[2].step, None), size);
         let slab = (slab(&axes) + lanes).next_multiple_of(CACHE_LINE / size);
         let sums = sums.next_multiple_of(CACHE_LINE / size);
         Self {
@@ -155,6 +158,7 @@ impl Blocking {
             slab,
             sums,
             taps,
+            pitch,
         }
     }
 

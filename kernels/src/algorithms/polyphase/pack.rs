@@ -74,7 +74,7 @@ impl Slab {
             clip(r.start)..clip(r.end)
         };
         let x = blocking.axes[2].inputs_of(&positions[2]);
-        let pitch = (x.end - x.start) as usize;
+        let pitch = blocking.pitch;
         Self { rows: [clip(0), clip(1)], first: x.start, pitch, row: pitch * blocking.group_in }
     }
 

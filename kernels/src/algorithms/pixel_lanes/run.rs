@@ -221,17 +221,22 @@ impl<T: Float> Block<'_, '_, T> {
         let Some(oz) = az.output_of(self.place.z, self.columns.z_phase) else { return };
         let step = self.sum_step();
         let phase_step = self.columns.per_phase() * step;
-        // Groups along x whose outputs all exist; at most one cropped group lies on either side.
+        // Groups along x whose outputs all exist are interleaved; at most one cropped group lies on either side.
         let (from, to) = (self.place.x.start, self.place.x.end);
-        let full_from = from.max(ax.crop.div_ceil(ax.stride)).min(to);
-        let full_to = to.min((ax.crop + ax.output) / ax.stride).max(full_from);
+        let (full_from, full_to) = match g.problem().layout() {
+            Layout::Nchw => {
+                let full_from = from.max(ax.crop.div_ceil(ax.stride)).min(to);
+                (full_from, to.min((ax.crop + ax.output) / ax.stride).max(full_from))
+            }
+            Layout::Nhwc => (from, from),
+        };
         for (row, jy) in self.place.y.clone().enumerate() {
             for (y, ry) in self.columns.y_phases.clone().enumerate() {
                 let Some(oy) = ay.output_of(jy, ry) else { continue };
                 for (c, co) in self.columns.channels.clone().enumerate() {
                     let channel = self.place.group * b.group_out + co;
                     let sums = &sums[self.columns.at(0, y, c) * step + row * b.pitch..];
-                    if g.problem().layout() == Layout::Nchw && full_from < full_to {
+                    if full_from < full_to {
                         let first = full_from * ax.stride - ax.crop;
                         let count = full_to - full_from;
                         let start = g.output_at(self.place.n, channel, [oz, oy, first]);
@@ -239,10 +244,7 @@ impl<T: Float> Block<'_, '_, T> {
                         let to = unsafe { self.output.slice_mut(start, ax.stride * count) };
                         interleave(simd, ax.stride, &sums[full_from - from..], phase_step, count, to);
                     }
-                    for jx in from..to {
-                        if g.problem().layout() == Layout::Nchw && (full_from..full_to).contains(&jx) {
-                            continue;
-                        }
+                    for jx in (from..full_from).chain(full_to..to) {
                         for rx in 0..ax.stride {
                             let Some(ox) = ax.output_of(jx, rx) else { continue };
                             let at = g.output_at(self.place.n, channel, [oz, oy, ox]);

@@ -48,7 +48,7 @@ finish() {
 }
 trap finish EXIT
 
-tconv() { cargo run --quiet --locked --package tconv-bench --bin tconv -- "$@"; }
+tconv() { cargo run --release --quiet --locked --package tconv-bench --bin tconv -- "$@"; }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 

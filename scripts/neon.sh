@@ -66,8 +66,10 @@ export RUSTC="$root/usr/bin/rustc" RUSTDOC="$root/usr/bin/rustdoc"
 unset RUSTFLAGS RUSTDOCFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN TCONV_ISA
 sysroot=/
 [[ -d $root/usr/aarch64-linux-gnu ]] && sysroot=$root
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Clink-arg=--sysroot=$sysroot"
+# A linker that knows its folder: flags would not reach the doctests.
+printf '#!/bin/sh\nexec aarch64-linux-gnu-gcc --sysroot=%q "$@"\n' "$sysroot" >"$home/linker"
+chmod +x "$home/linker"
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="$home/linker"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L ${sysroot%/}/usr/aarch64-linux-gnu"
 export CARGO_TARGET_DIR="$home/build"
 export TCONV_REQUIRE_ISA=neon

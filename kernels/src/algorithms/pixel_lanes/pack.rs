@@ -6,6 +6,7 @@ use pulp::Simd;
 
 use super::blocking::Blocking;
 use crate::machine::parallel::SharedOutput;
+use crate::microkernels::copy::{copy, zero};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -118,10 +119,10 @@ pub fn fill<T: Float, S: Simd>(
     let packed = az.most_taps() * rows * b.pitch;
     for channel in 0..b.group_in {
         let tail = channel * b.channel_step + packed;
-        slab[tail..(channel + 1) * b.channel_step].fill(T::default());
+        zero(simd, &mut slab[tail..(channel + 1) * b.channel_step]);
     }
     let end = b.group_in * b.channel_step;
-    slab[end..].fill(T::default());
+    zero(simd, &mut slab[end..]);
     for mz in 0..az.most_taps() {
         let iz = at.z as i64 - (mz * az.step) as i64;
         for row in 0..rows {
@@ -131,15 +132,15 @@ pub fn fill<T: Float, S: Simd>(
             let inside = if outside { 0 } else { inside };
             for channel in 0..b.group_in {
                 let to = &mut slab[start + channel * b.channel_step..][..b.pitch];
-                to[..left.min(b.pitch)].fill(T::default());
-                to[(left + inside).min(b.pitch)..].fill(T::default());
+                zero(simd, &mut to[..left.min(b.pitch)]);
+                zero(simd, &mut to[(left + inside).min(b.pitch)..]);
                 if layout == Layout::Nchw && inside > 0 {
                     let from = geometry.input_at(
                         at.n,
                         at.group * b.group_in,
                         [iz as usize, iy as usize, begin as usize],
                     );
-                    to[left..left + inside].copy_from_slice(&input[from + channel * plane..][..inside]);
+                    copy(simd, &input[from + channel * plane..][..inside], &mut to[left..left + inside]);
                 }
             }
             if layout == Layout::Nhwc && inside > 0 {

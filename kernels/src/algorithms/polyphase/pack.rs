@@ -6,6 +6,7 @@ use pulp::Simd;
 
 use super::blocking::Blocking;
 use crate::machine::parallel::SharedOutput;
+use crate::microkernels::copy::{copy, zero};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::{Geometry, Phase};
@@ -104,8 +105,8 @@ impl Slab {
             for y in self.rows[1].clone() {
                 let row = &mut slab[self.row_at(z, y)..][..self.row];
                 for channel in row.chunks_exact_mut(self.pitch.max(1)) {
-                    channel[..left.min(self.pitch)].fill(T::default());
-                    channel[(left + inside).min(self.pitch)..].fill(T::default());
+                    zero(simd, &mut channel[..left.min(self.pitch)]);
+                    zero(simd, &mut channel[(left + inside).min(self.pitch)..]);
                 }
                 if inside == 0 {
                     continue;
@@ -115,7 +116,7 @@ impl Slab {
                     Layout::Nchw => {
                         let plane = geometry.input_plane();
                         for (c, to) in row.chunks_exact_mut(self.pitch).enumerate() {
-                            to[left..left + inside].copy_from_slice(&input[from + c * plane..][..inside]);
+                            copy(simd, &input[from + c * plane..][..inside], &mut to[left..left + inside]);
                         }
                     }
                     Layout::Nhwc => {

@@ -114,45 +114,45 @@ pub fn fill<T: Float, S: Simd>(
     let end = (at.x.end as i64).clamp(begin, ax.input as i64);
     let (left, inside) = ((begin - first) as usize, (end - begin) as usize);
     let rows = at.y.len() + ay.halo();
-    let plane = geometry.input_plane();
-    // What follows the last row: zeros that the last row shares with nobody.
+    // What follows the last row of a channel: zeros that the last row shares with nobody.
     let packed = az.most_taps() * rows * b.pitch;
-    for channel in 0..b.group_in {
-        let tail = channel * b.channel_step + packed;
-        zero(simd, &mut slab[tail..(channel + 1) * b.channel_step]);
-    }
-    let end = b.group_in * b.channel_step;
-    zero(simd, &mut slab[end..]);
-    for mz in 0..az.most_taps() {
-        let iz = at.z as i64 - (mz * az.step) as i64;
-        for row in 0..rows {
-            let iy = (at.y.start + row) as i64 - ay.halo() as i64;
-            let start = (mz * rows + row) * b.pitch;
-            let outside = !(0..az.input as i64).contains(&iz) || !(0..ay.input as i64).contains(&iy);
-            let inside = if outside { 0 } else { inside };
-            for channel in 0..b.group_in {
-                let to = &mut slab[start + channel * b.channel_step..][..b.pitch];
+    let (width, height) = (ax.input, ay.input);
+    let source = |mz: usize, row: usize| {
+        let z = at.z.checked_sub(mz * az.step).filter(|&z| z < az.input)?;
+        let y = (at.y.start + row).checked_sub(ay.halo()).filter(|&y| y < height)?;
+        (inside > 0).then_some((z * height + y) * width + begin as usize)
+    };
+    let image = geometry.input_at(at.n, at.group * b.group_in, [0; 3]);
+    let plane = geometry.input_plane();
+    // One channel after another, so that the input is read along its rows.
+    for (channel, to) in slab.chunks_exact_mut(b.channel_step).take(b.group_in).enumerate() {
+        zero(simd, &mut to[packed..]);
+        for mz in 0..az.most_taps() {
+            for row in 0..rows {
+                let to = &mut to[(mz * rows + row) * b.pitch..][..b.pitch];
+                let from = source(mz, row);
+                let inside = if from.is_some() { inside } else { 0 };
                 zero(simd, &mut to[..left.min(b.pitch)]);
                 zero(simd, &mut to[(left + inside).min(b.pitch)..]);
-                if layout == Layout::Nchw && inside > 0 {
-                    let from = geometry.input_at(
-                        at.n,
-                        at.group * b.group_in,
-                        [iz as usize, iy as usize, begin as usize],
-                    );
-                    copy(simd, &input[from + channel * plane..][..inside], &mut to[left..left + inside]);
+                if let (Some(from), Layout::Nchw) = (from, layout) {
+                    let from = &input[image + channel * plane + from..][..inside];
+                    copy(simd, from, &mut to[left..left + inside]);
                 }
             }
-            if layout == Layout::Nhwc && inside > 0 {
-                let from = geometry.input_at(
-                    at.n,
-                    at.group * b.group_in,
-                    [iz as usize, iy as usize, begin as usize],
-                );
-                let to = Rows { output: SharedOutput::new(slab), start: start + left, step: b.channel_step };
-                let step = geometry.problem().in_channels();
+        }
+    }
+    zero(simd, &mut slab[b.group_in * b.channel_step..]);
+    if layout == Layout::Nhwc {
+        let channels = geometry.problem().in_channels();
+        for mz in 0..az.most_taps() {
+            for row in 0..rows {
+                let Some(from) = source(mz, row) else { continue };
+                let start = (mz * rows + row) * b.pitch + left;
+                let to = Rows { output: SharedOutput::new(slab), start, step: b.channel_step };
                 // SAFETY: the slab is borrowed mutably here.
-                unsafe { transpose(simd, &input[from..], step, to, b.group_in, inside) };
+                unsafe {
+                    transpose(simd, &input[image + from * channels..], channels, to, b.group_in, inside)
+                };
             }
         }
     }

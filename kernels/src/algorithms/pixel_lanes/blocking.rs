@@ -238,10 +238,21 @@ impl Blocking {
             * pixels as u128
     }
 
-    /// Share of the peak that loads leave: V loads across cache lines and C broadcasts for V·C products.
-    pub fn efficiency(&self) -> f64 {
-        let (v, c) = (self.vectors as f64, self.columns() as f64);
-        (v * c / (1.5 * v + 0.5 * c)).min(1.0)
+    /// Tiles of a run.
+    pub fn tiles(&self, request: &Request<'_>) -> usize {
+        let x = &self.axes[2];
+        let wide = self.vectors * self.lanes;
+        let along_y_x = (self.rows * self.pitch).div_ceil(wide) * self.tasks()[1..].iter().product::<usize>();
+        let boxes = 1 + usize::from(x.kernel % x.stride > 0);
+        let batch = request.geometry.problem().batch();
+        batch * self.groups * self.blocks() * self.tasks()[0] * along_y_x * boxes
+    }
+
+    /// Rows of single channels that a run packs.
+    pub fn packed_rows(&self, request: &Request<'_>) -> usize {
+        let [z, y, _] = &self.axes;
+        let rows = z.most_taps() * (self.rows + y.halo()) * self.tasks().iter().product::<usize>();
+        request.geometry.problem().batch() * self.groups * self.group_in * self.parts * rows
     }
 
     /// The tile's name: `"avx512-12x32"` is 12 columns × 32 pixels.

@@ -211,6 +211,25 @@ impl Blocking {
         request.geometry.problem().batch() as u128 * channels as u128 * pixels
     }
 
+    /// Tiles of a run: for every output row and channel block, those of every phase along x, once for each pass.
+    pub fn tiles(&self, request: &Request<'_>) -> usize {
+        let axes = request.geometry.axes();
+        let rows = request.geometry.problem().batch() * axes[0].output * axes[1].output;
+        let along_x = |step: usize| {
+            axes[2].phases.iter().map(|p| p.outputs.min(step).div_ceil(self.pixels)).sum::<usize>()
+        };
+        let passes = self.group_in.div_ceil(self.pass);
+        rows * self.axes[2].tasks() * along_x(self.axes[2].step) * self.groups * self.blocks() * passes
+    }
+
+    /// Rows of single channels that a run packs.
+    pub fn packed_rows(&self, request: &Request<'_>) -> usize {
+        let input = request.geometry.input();
+        let packed = |a: usize| self.axes[a].tasks() * self.axes[a].span(self.axes[a].step, Some(input[a]));
+        let channels = request.geometry.problem().batch() * self.groups * self.group_in * self.channel_parts;
+        channels * packed(0) * packed(1) * self.axes[2].tasks()
+    }
+
     /// The tile's name: `"avx512-14x32"` is 14 pixels × 32 channels.
     pub fn name(&self, request: &Request<'_>) -> String {
         format!("{}-{}x{}", request.target.isa.name(), self.pixels, self.block())

@@ -1,6 +1,7 @@
 //! HOW: one file or folder per algorithm. None knows another.
 
 pub mod gemm_col2im;
+pub mod phase_merged;
 pub mod pixel_lanes;
 pub mod polyphase;
 pub mod scatter;

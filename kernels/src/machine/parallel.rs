@@ -1,6 +1,7 @@
 //! The only caller of rayon: runs numbered tasks on a fixed number of slots, on the caller's pool.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::machine::scratch::{Bytes64, Scratch};
@@ -138,5 +139,22 @@ impl<'a, T: Element> SharedOutput<'a, T> {
         assert!(start <= self.len && len <= self.len - start, "output range {start}+{len} of {}", self.len);
         // SAFETY: in bounds by the assertion.
         unsafe { self.data.add(start) }
+    }
+
+    /// Asks for the cache lines of every `step`-th element of a range, to write them soon; only a hint, and none
+    /// outside.
+    #[inline(always)]
+    pub fn prefetch(&self, range: Range<usize>, step: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let (mut at, end) = (range.start, range.end.min(self.len));
+            while at < end {
+                // SAFETY: inside the allocation; a prefetch neither reads nor writes.
+                unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.data.add(at).cast()) };
+                at += step;
+            }
+        }
+        let _ = (range, step);
     }
 }

@@ -5,6 +5,8 @@ pub mod copy;
 pub mod interleave;
 pub mod matmul;
 pub mod pixel_tile;
+pub mod slab;
+pub mod strips;
 pub mod tile;
 pub mod transpose;
 pub mod vector;

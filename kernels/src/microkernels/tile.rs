@@ -36,10 +36,41 @@ pub struct Operands<'a, T> {
     pub channels: usize,
 }
 
+/// Where complete sums go straight from the registers: strips of neighbouring outputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Strips<T> {
+    /// Equal strips of one vector: 1, 2 or 4.
+    per_vector: usize,
+    /// Strip `r` of vector `v` of pixel p goes to `starts[v][r] + p·step`.
+    starts: [[*mut T; 4]; 2],
+    step: usize,
+    /// First pixel and number of pixels of each vector that go there; the others go to the sums.
+    pixels: [[usize; 2]; 2],
+}
+
+impl<T> Strips<T> {
+    /// `per_vector` is 1, 2 or 4; each `pixels[v]` is the first pixel and the number of pixels of vector `v`.
+    ///
+    /// # Safety
+    /// For every pixel p of `pixels[v]`, the strips at `starts[v][..per_vector] + p·step` may be written, and nobody else
+    /// accesses them while tiles with these strips run.
+    pub unsafe fn new(
+        per_vector: usize,
+        starts: [[*mut T; 4]; 2],
+        step: usize,
+        pixels: [[usize; 2]; 2],
+    ) -> Self {
+        assert!([1, 2, 4].contains(&per_vector));
+        Self { per_vector, starts, step, pixels }
+    }
+}
+
 /// Runs a tile of `vectors` (1 or 2) × `pixels` (at most [`max_pixels`]): adds to `start` (one value for each channel), or
 /// to what `sums` holds.
-/// `sums[(p · sum_step + v) · lanes ..]` is vector v of pixel p, `sum_step` counted in vectors.
+/// `sums[(p · sum_step + v) · lanes ..]` is vector v of pixel p, `sum_step` counted in vectors. Pixels that `strips` takes
+/// go there instead.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub fn accumulate<T: Float, S: Simd>(
     simd: S,
     vectors: usize,
@@ -48,13 +79,14 @@ pub fn accumulate<T: Float, S: Simd>(
     start: Option<&[T]>,
     sums: &mut [T],
     sum_step: usize,
+    strips: Option<&Strips<T>>,
 ) {
     macro_rules! dispatch {
         ($($p:literal)*) => {
             match (vectors, pixels) {
                 $(
-                    (1, $p) => simd.vectorize(Tile::<T, 1, $p> { operands, start, sums, sum_step }),
-                    (2, $p) => simd.vectorize(Tile::<T, 2, $p> { operands, start, sums, sum_step }),
+                    (1, $p) => simd.vectorize(Tile::<T, 1, $p> { operands, start, sums, sum_step, strips }),
+                    (2, $p) => simd.vectorize(Tile::<T, 2, $p> { operands, start, sums, sum_step, strips }),
                 )*
                 _ => unreachable!("tile {vectors}×{pixels}"),
             }
@@ -77,6 +109,7 @@ struct Tile<'a, 's, T, const V: usize, const P: usize> {
     start: Option<&'s [T]>,
     sums: &'s mut [T],
     sum_step: usize,
+    strips: Option<&'s Strips<T>>,
 }
 
 impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P> {
@@ -131,8 +164,60 @@ impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P
                 }
             }
         }
-        for (p, acc) in acc.iter().enumerate() {
-            sums[p * self.sum_step..][..V].copy_from_slice(acc);
+        let Some(strips) = self.strips else {
+            for (p, acc) in acc.iter().enumerate() {
+                sums[p * self.sum_step..][..V].copy_from_slice(acc);
+            }
+            return;
+        };
+        match strips.per_vector {
+            1 => strips.put::<_, V, P, 1>(acc, sums, self.sum_step),
+            2 => strips.put::<_, V, P, 2>(acc, sums, self.sum_step),
+            _ => strips.put::<_, V, P, 4>(acc, sums, self.sum_step),
+        }
+    }
+}
+
+impl<T> Strips<T> {
+    /// Stores a tile, `R` strips from each vector. Written out for every pixel: a loop would keep the sums in memory.
+    #[inline(always)]
+    fn put<X: Copy, const V: usize, const P: usize, const R: usize>(
+        &self,
+        acc: [[X; V]; P],
+        sums: &mut [X],
+        sum_step: usize,
+    ) {
+        macro_rules! pixels {
+            ($v:literal: $($p:literal)*) => {
+                $(if $v < V && $p < P {
+                    let value = acc[$p % P][$v % V];
+                    if ($p as usize).wrapping_sub(self.pixels[$v][0]) < self.pixels[$v][1] {
+                        // SAFETY: a pixel that goes there, as promised to `new`.
+                        unsafe { put_one::<T, X, R>(value, &self.starts[$v], $p * self.step) };
+                    } else {
+                        sums[$p * sum_step + $v] = value;
+                    }
+                })*
+            };
+        }
+        pixels!(0: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+        pixels!(1: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+    }
+}
+
+/// Stores the `R` strips of one vector.
+///
+/// # Safety
+/// The strips at `starts[..R] + at` may be written.
+#[inline(always)]
+unsafe fn put_one<T, X: Copy, const R: usize>(vector: X, starts: &[*mut T; 4], at: usize) {
+    let bytes = size_of::<X>() / R;
+    let from: *const X = &vector;
+    for (r, start) in starts[..R].iter().enumerate() {
+        // SAFETY: read inside the vector, written as the caller allows.
+        unsafe {
+            let to = start.wrapping_add(at).cast::<u8>();
+            to.copy_from_nonoverlapping(from.cast::<u8>().add(r * bytes), bytes);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The list of kernels: everything else iterates it.
 
 use crate::algorithms::gemm_col2im::GemmCol2im;
+use crate::algorithms::phase_merged::PhaseMerged;
 use crate::algorithms::pixel_lanes::PixelLanes;
 use crate::algorithms::polyphase::Polyphase;
 use crate::algorithms::scatter::Scatter;
@@ -17,7 +18,17 @@ pub struct Registry {
 impl Registry {
     /// THE list. A new kernel of this crate is one line here.
     pub fn builtin() -> Self {
-        Self { kernels: vec![&Scatter, &GemmCol2im, &ZeroInsert, &SparseCsr, &PixelLanes, &Polyphase] }
+        Self {
+            kernels: vec![
+                &Scatter,
+                &GemmCol2im,
+                &ZeroInsert,
+                &SparseCsr,
+                &PixelLanes,
+                &PhaseMerged,
+                &Polyphase,
+            ],
+        }
     }
 
     /// The same with one more; a kernel of the same name is replaced.

@@ -1,11 +1,9 @@
 //! Every size that the kernel chooses: tiles, tasks, passes, and the scratch that follows.
 
-use std::ops::Range;
-
 use crate::contract::request::Request;
 use crate::machine::scratch::{Scratch, spread};
+use crate::microkernels::slab::{AxisBlocks, equal_parts};
 use crate::microkernels::tile::max_pixels;
-use crate::problem::geometry::AxisGeometry;
 
 /// Packed input of one task, at most (bytes): it shares the level-2 cache with the weights of one channel block.
 const SLAB_BYTES: usize = 384 << 10;
@@ -45,73 +43,13 @@ pub struct Blocking {
     pub pitch: usize,
 }
 
-/// How one axis is cut: task `i` takes the positions `i·step..(i + 1)·step` of every phase.
-#[derive(Debug, Clone)]
-pub struct AxisBlocks {
-    /// Positions of the longest phase.
-    pub positions: usize,
-    /// Positions of one task.
-    pub step: usize,
-    /// Input elements relative to a position that any tap of any phase may read.
-    reach: Range<i64>,
-    /// Taps of all phases before each phase, and of all.
-    pub taps_before: Vec<usize>,
-}
-
-impl AxisBlocks {
-    fn new(axis: &AxisGeometry) -> Self {
-        let mut reach: Option<Range<i64>> = None;
-        let mut taps_before = vec![0];
-        for p in &axis.phases {
-            if p.taps > 0 {
-                let (first, last) = (p.base - ((p.taps - 1) * p.input_step) as i64, p.base + 1);
-                reach = Some(reach.map_or(first..last, |r| r.start.min(first)..r.end.max(last)));
-            }
-            taps_before.push(taps_before[taps_before.len() - 1] + p.taps);
-        }
-        let positions = axis.phases.iter().map(|p| p.outputs).max().unwrap_or(0);
-        Self { positions, step: positions, reach: reach.unwrap_or(0..0), taps_before }
-    }
-
-    /// Taps of all phases.
-    pub fn taps(&self) -> usize {
-        self.taps_before[self.taps_before.len() - 1]
-    }
-
-    /// Number of tasks along the axis.
-    pub fn tasks(&self) -> usize {
-        self.positions.div_ceil(self.step)
-    }
-
-    /// Positions of task `i`.
-    pub fn positions_of(&self, i: usize) -> Range<usize> {
-        i * self.step..((i + 1) * self.step).min(self.positions)
-    }
-
-    /// The inputs that positions `q` may read; not clipped to the input.
-    pub fn inputs_of(&self, q: &Range<usize>) -> Range<i64> {
-        if self.reach.is_empty() {
-            0..0
-        } else {
-            q.start as i64 + self.reach.start..q.end as i64 - 1 + self.reach.end
-        }
-    }
-
-    /// Inputs of a task of `step` positions, at most.
-    fn span(&self, step: usize, clip: Option<usize>) -> usize {
-        let span = self.inputs_of(&(0..step));
-        let all = (span.end - span.start) as usize;
-        clip.map_or(all, |input| all.min(input))
-    }
-}
-
 impl Blocking {
     pub fn new(request: &Request<'_>) -> Self {
         let (g, p) = (request.geometry, request.geometry.problem());
         let size = request.dtype.size();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
         let pixels = max_pixels(request.target.isa.registers());
-        let mut axes = [0, 1, 2].map(|a| AxisBlocks::new(&g.axes()[a]));
+        let mut axes = [0, 1, 2].map(|a| AxisBlocks::new(&g.axes()[a].phases));
         let inputs = g.input();
         let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
 
@@ -234,10 +172,4 @@ impl Blocking {
     pub fn name(&self, request: &Request<'_>) -> String {
         format!("{}-{}x{}", request.target.isa.name(), self.pixels, self.block())
     }
-}
-
-/// The step that cuts `whole` into the fewest parts of at most `most`, all nearly equal.
-fn equal_parts(whole: usize, most: usize) -> usize {
-    let parts = whole.div_ceil(most.max(1)).max(1);
-    whole.div_ceil(parts).max(1)
 }

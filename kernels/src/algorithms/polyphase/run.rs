@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::blocking::Blocking;
-use super::pack::{Slab, pack_group};
+use super::pack::pack_group;
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
 use crate::error::Error;
@@ -14,6 +14,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
+use crate::microkernels::slab::Slab;
 use crate::microkernels::tile::{Operands, accumulate};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
@@ -121,7 +122,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let Self { plan, input, n, group, ref positions, .. } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
         let (packed, sums) = self.slot.split_at_mut(b.slab);
-        let slab = Slab::new(b, g.input(), positions);
+        let slab = Slab::new(&b.axes, g.input(), b.group_in, b.pitch, positions);
         slab.fill(simd, g, n, group, input, packed);
 
         let blocks = b.blocks();
@@ -268,7 +269,16 @@ impl<T: Float> Chunk<'_, '_, T> {
                     o.input_start += (px.input_index(from, taps.start) - self.slab.first) as usize;
                 }
                 let at = px.first_output + (from - self.x.start) * stride;
-                accumulate(simd, vectors, to - from, o, bias, &mut sums[at * width..], stride * vectors);
+                accumulate(
+                    simd,
+                    vectors,
+                    to - from,
+                    o,
+                    bias,
+                    &mut sums[at * width..],
+                    stride * vectors,
+                    None,
+                );
             }
             q = end;
         }

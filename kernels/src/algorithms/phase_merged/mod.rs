@@ -85,10 +85,12 @@ impl Kernel for PhaseMerged {
         let multiply_adds = blocking.multiply_adds(request);
         // As for `polyphase`: tiles at 1.08 of the assumed peak, each with a start and an end; then a store for each piece
         // of neighbouring outputs, and memory traffic. Within a fifth of the measured times on the zoo's large strides.
+        let piece = blocking.columns.piece;
+        let piece_ns = if piece < 4 { 2.0 } else { 0.6 }; // two or three lanes leave through the sums
         let threads = request.target.threads as f64;
         let work = roofs.compute_ns(multiply_adds, 1.08)
             + 40.0 * blocking.tiles(request) as f64
-            + 0.6 / blocking.columns.piece as f64 * g.output_len() as f64;
+            + piece_ns / piece as f64 * g.output_len() as f64;
         let moved = (g.compulsory_elements() * size as u128) as f64;
         Cost {
             nanoseconds: work / threads + roofs.dram_ns(moved),

@@ -243,7 +243,7 @@ impl Blocking {
         let x = &self.axes[2];
         let wide = self.vectors * self.lanes;
         let along_y_x = (self.rows * self.pitch).div_ceil(wide) * self.tasks()[1..].iter().product::<usize>();
-        let boxes = 1 + usize::from(x.kernel % x.stride > 0);
+        let boxes = 1 + usize::from(!x.kernel.is_multiple_of(x.stride));
         let batch = request.geometry.problem().batch();
         batch * self.groups * self.blocks() * self.tasks()[0] * along_y_x * boxes
     }

@@ -13,7 +13,7 @@ use tconv::{
 
 /// How many cases of the stored set each kernel declines (f32, NCHW); one that is not named declines none.
 /// `zero-insert`: the special cases with weights that are not finite.
-const DECLINES: &[(&str, usize)] = &[("zero-insert", 4), ("pixel-lanes", 45)];
+const DECLINES: &[(&str, usize)] = &[("zero-insert", 4), ("pixel-lanes", 45), ("depthwise", 185)];
 
 fn cases() -> Vec<Case> {
     golden::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden"))

@@ -5,6 +5,7 @@ pub mod copy;
 pub mod interleave;
 pub mod matmul;
 pub mod pixel_tile;
+pub mod row_tile;
 pub mod tile;
 pub mod transpose;
 pub mod vector;

@@ -1,5 +1,6 @@
 //! The list of kernels: everything else iterates it.
 
+use crate::algorithms::depthwise::Depthwise;
 use crate::algorithms::gemm_col2im::GemmCol2im;
 use crate::algorithms::pixel_lanes::PixelLanes;
 use crate::algorithms::polyphase::Polyphase;
@@ -17,7 +18,17 @@ pub struct Registry {
 impl Registry {
     /// THE list. A new kernel of this crate is one line here.
     pub fn builtin() -> Self {
-        Self { kernels: vec![&Scatter, &GemmCol2im, &ZeroInsert, &SparseCsr, &PixelLanes, &Polyphase] }
+        Self {
+            kernels: vec![
+                &Scatter,
+                &GemmCol2im,
+                &ZeroInsert,
+                &SparseCsr,
+                &PixelLanes,
+                &Depthwise,
+                &Polyphase,
+            ],
+        }
     }
 
     /// The same with one more; a kernel of the same name is replaced.

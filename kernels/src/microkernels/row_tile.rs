@@ -280,10 +280,10 @@ impl<T: Float> Operands<'_, T> {
         while i < x.len {
             let at = (self.x_at + x.first) as usize - i * self.input_steps[1];
             let mut input = [T::splat(simd, T::default()); V];
-            for v in 0..V {
+            for (v, input) in input.iter_mut().enumerate() {
                 debug_assert!(at + v * self.vector_step + T::lanes::<S>() <= row.len());
                 // SAFETY: inside the row, as `check` found.
-                input[v] = unsafe {
+                *input = unsafe {
                     row.as_ptr().add(at + v * self.vector_step).cast::<T::Vector<S>>().read_unaligned()
                 };
             }

@@ -199,14 +199,14 @@ impl<T: Float> Tile<'_, '_, T> {
         // SAFETY: these outputs belong to this piece alone.
         let to = unsafe { self.place.output.slice_mut(self.place.start[row] + begin, len) };
         if len == PAIR * V * lanes {
-            for v in 0..V {
-                put::<T, S>(&mut to[PAIR * v * lanes..], whole[v][0]);
-                put::<T, S>(&mut to[(PAIR * v + 1) * lanes..], whole[v][1]);
+            for (v, both) in whole.into_iter().enumerate() {
+                put::<T, S>(&mut to[PAIR * v * lanes..], both[0]);
+                put::<T, S>(&mut to[(PAIR * v + 1) * lanes..], both[1]);
             }
         } else {
-            for v in 0..V {
-                put_part(simd, to, PAIR * v * lanes, whole[v][0]);
-                put_part(simd, to, (PAIR * v + 1) * lanes, whole[v][1]);
+            for (v, both) in whole.into_iter().enumerate() {
+                put_part(simd, to, PAIR * v * lanes, both[0]);
+                put_part(simd, to, (PAIR * v + 1) * lanes, both[1]);
             }
         }
     }
@@ -234,12 +234,12 @@ impl<T: Float> Tile<'_, '_, T> {
         // SAFETY: these outputs belong to this piece alone; what waits, to this worker.
         let to = unsafe { output.slice_mut(start + self.done, len) };
         if len == V * lanes {
-            for v in 0..V {
-                put::<T, S>(&mut to[v * lanes..], sums[v]);
+            for (v, sums) in sums.into_iter().enumerate() {
+                put::<T, S>(&mut to[v * lanes..], sums);
             }
         } else {
-            for v in 0..V {
-                put_part(simd, to, v * lanes, sums[v]);
+            for (v, sums) in sums.into_iter().enumerate() {
+                put_part(simd, to, v * lanes, sums);
             }
         }
     }
@@ -258,15 +258,15 @@ impl<T: Float> Tile<'_, '_, T> {
             return;
         }
         let first = self.done * place.stride + PAIR * self.pair + phase;
-        for v in 0..V {
+        for (v, sums) in sums.into_iter().enumerate() {
             if self.done + v < self.outputs[phase] {
                 let at = place.start[row] + (first + v * place.stride) * place.step;
                 // SAFETY: as above.
                 let to = unsafe { place.output.slice_mut(at, place.channels) };
                 if place.channels == lanes {
-                    put::<T, S>(to, sums[v]);
+                    put::<T, S>(to, sums);
                 } else {
-                    T::store_partial(simd, to, sums[v]);
+                    T::store_partial(simd, to, sums);
                 }
             }
         }

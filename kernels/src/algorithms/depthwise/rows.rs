@@ -3,6 +3,7 @@
 use pulp::Simd;
 
 use super::blocking::Blocking;
+use crate::microkernels::copy::copy;
 use crate::microkernels::row_tile::Lanes;
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -113,28 +114,5 @@ impl<'a, T: Float> Source<'a, T> {
                 }
             }
         }
-    }
-}
-
-/// Copies by vectors: rows are too short for a call.
-#[inline(always)]
-fn copy<T: Float, S: Simd>(_: S, from: &[T], to: &mut [T]) {
-    let (lanes, len) = (T::lanes::<S>(), from.len());
-    assert_eq!(len, to.len());
-    if len < lanes {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
-        }
-        return;
-    }
-    let mut at = 0;
-    while at < len {
-        at = at.min(len - lanes); // the last vector starts earlier
-        // SAFETY: `at + lanes` is at most the length of both.
-        unsafe {
-            let vector = from.as_ptr().add(at).cast::<T::Vector<S>>().read_unaligned();
-            to.as_mut_ptr().add(at).cast::<T::Vector<S>>().write_unaligned(vector);
-        }
-        at += lanes;
     }
 }

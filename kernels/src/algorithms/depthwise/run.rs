@@ -293,7 +293,7 @@ impl<T: Float> Piece<'_, '_, T> {
                 }
             }
             if b.phases_len > 0 {
-                place.interleave_phases(&*self.phases, ax);
+                place.interleave_phases(simd, &*self.phases);
             }
             if plan.epilogue.activation.is_transcendental() {
                 simd.vectorize(Activate { place: &place, rows: count, activation: plan.epilogue.activation });

@@ -7,11 +7,11 @@ use pulp::Simd;
 use super::blocking::Blocking;
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::activation::activate_vector;
-use crate::microkernels::interleave::interleave_pair;
+use crate::microkernels::interleave::{interleave, interleave_pair};
 use crate::microkernels::row_tile::{Lanes, Operands, PAIR, Sums, VectorCount};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Activation;
-use crate::problem::geometry::{AxisGeometry, Geometry};
+use crate::problem::geometry::Geometry;
 
 /// Where one or two output rows lie.
 pub struct Place<'a, T> {
@@ -85,17 +85,19 @@ impl<'a, T: Float> Place<'a, T> {
 
     /// Brings the waiting phases of all rows to their outputs.
     #[inline(always)]
-    pub fn interleave_phases(&self, phases: &[T], axis: &AxisGeometry) {
+    pub fn interleave_phases<S: Simd>(&self, simd: S, phases: &[T]) {
+        // Positions that every phase has; fewer outputs than the stride are a remainder, too.
+        let count = self.outputs / self.stride;
         for row in 0..self.rows {
+            let from = &phases[row * self.phases * self.waiting..][..self.phases * self.waiting];
             // SAFETY: as above.
             let to = unsafe { self.output.slice_mut(self.start[row], self.outputs) };
-            for (p, phase) in axis.phases.iter().enumerate() {
-                let from = &phases[(row * self.phases + p) * self.waiting..][..self.waiting];
-                if let Some(to) = to.get_mut(phase.first_output..) {
-                    for (to, from) in to.chunks_mut(self.stride).zip(from) {
-                        to[0] = *from;
-                    }
-                }
+            let (whole, rest) = to.split_at_mut(count * self.stride);
+            if count > 0 {
+                interleave(simd, self.stride, from, self.waiting, count, whole);
+            }
+            for (p, to) in rest.iter_mut().enumerate() {
+                *to = from[p * self.waiting + count];
             }
         }
     }

@@ -14,8 +14,9 @@ use tconv::{
 /// How many cases of the stored set each kernel declines (f32, NCHW, portable: the number of lanes matters to some); one
 /// that is not named declines none.
 /// `zero-insert`: the special cases with weights that are not finite. `phase-merged`: all but dense kernels of a whole
-/// multiple of the stride along x.
-const DECLINES: &[(&str, usize)] = &[("zero-insert", 4), ("pixel-lanes", 45), ("phase-merged", 247)];
+/// multiple of the stride along x. `depthwise`: more than one input channel in a group.
+const DECLINES: &[(&str, usize)] =
+    &[("zero-insert", 4), ("pixel-lanes", 45), ("phase-merged", 247), ("depthwise", 185)];
 
 fn cases() -> Vec<Case> {
     golden::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden"))

@@ -1,6 +1,9 @@
 //! Activations: the same bits in every instruction set, since every operation is an IEEE add, multiply or divide (no
 //! fused multiply-add) in f64. Written for the auto-vectoriser: no branches, no calls.
 
+use pulp::Simd;
+
+use super::vector::Float;
 use crate::machine::tensor::Element;
 use crate::problem::epilogue::Activation;
 
@@ -22,6 +25,23 @@ pub fn activate<T: Element>(activation: Activation, values: &mut [T]) {
         }
         Activation::Sigmoid => map(values, |x| T::from_f64(sigmoid(x.to_f64()))),
         Activation::Tanh => map(values, |x| T::from_f64(tanh(x.to_f64()))),
+    }
+}
+
+/// The activations that are a comparison or two, on a vector, to the same bits; the others pass unchanged.
+#[inline(always)]
+pub fn activate_vector<T: Float, S: Simd>(simd: S, activation: Activation, x: T::Vector<S>) -> T::Vector<S> {
+    let splat = |v: f64| T::splat(simd, T::from_f64(v));
+    match activation {
+        Activation::Identity | Activation::Sigmoid | Activation::Tanh => x,
+        Activation::Relu => T::select_less(simd, x, splat(0.0), splat(0.0), x),
+        Activation::LeakyRelu { slope } => {
+            T::select_less(simd, x, splat(0.0), <T as Float>::mul(simd, x, splat(slope)), x)
+        }
+        Activation::Clamp { low, high } => {
+            let x = T::select_less(simd, x, splat(low), splat(low), x);
+            T::select_less(simd, splat(high), x, splat(high), x)
+        }
     }
 }
 

@@ -69,6 +69,22 @@ pub fn interleave<T: Float, S: Simd>(
     }
 }
 
+/// The first and the second half of `a₀ b₀ a₁ b₁ …`.
+#[inline(always)]
+pub fn interleave_pair<T: Float, S: Simd>(_: S, a: T::Vector<S>, b: T::Vector<S>) -> [T::Vector<S>; 2] {
+    if has_zip::<T, S>() {
+        // SAFETY: it exists.
+        let (low, high) = unsafe { zip::<T, S>(a, b) };
+        return [low, high];
+    }
+    let (from, mut both) = ([a, b], [a, b]);
+    let (a, b) = bytemuck::cast_slice::<_, T>(&from).split_at(T::lanes::<S>());
+    for ((to, a), b) in bytemuck::cast_slice_mut::<_, T>(&mut both).chunks_exact_mut(2).zip(a).zip(b) {
+        (to[0], to[1]) = (*a, *b);
+    }
+    both
+}
+
 /// # Safety
 /// A vector may be read there.
 #[inline(always)]

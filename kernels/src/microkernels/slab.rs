@@ -125,28 +125,31 @@ impl Slab {
         let begin = self.first.clamp(0, width);
         let end = (self.first + self.pitch as i64).clamp(begin, width);
         let (left, inside) = ((begin - self.first) as usize, (end - begin) as usize);
-        let rows = || self.rows[0].clone().flat_map(|z| self.rows[1].clone().map(move |y| (z, y)));
-        let source = |z, y| geometry.input_at(n, group * channels, [z, y, begin as usize]);
-        let plane = geometry.input_plane();
-        // One channel after another, so that channels-first inputs are read along their rows.
-        for channel in 0..channels {
-            for (z, y) in rows() {
-                let to = &mut slab[self.row_at(z, y) + channel * self.pitch..][..self.pitch];
-                zero(simd, &mut to[..left.min(self.pitch)]);
-                zero(simd, &mut to[(left + inside).min(self.pitch)..]);
-                if geometry.problem().layout() == Layout::Nchw && inside > 0 {
-                    let from = &input[source(z, y) + channel * plane..][..inside];
-                    copy(simd, from, &mut to[left..left + inside]);
+        for z in self.rows[0].clone() {
+            for y in self.rows[1].clone() {
+                let row = &mut slab[self.row_at(z, y)..][..self.row];
+                for channel in row.chunks_exact_mut(self.pitch.max(1)) {
+                    zero(simd, &mut channel[..left.min(self.pitch)]);
+                    zero(simd, &mut channel[(left + inside).min(self.pitch)..]);
                 }
-            }
-        }
-        if geometry.problem().layout() == Layout::Nhwc && inside > 0 {
-            for (z, y) in rows() {
-                let row = SharedOutput::new(&mut slab[self.row_at(z, y)..][..self.row]);
-                let to = Rows { output: row, start: left, step: self.pitch };
-                let step = geometry.problem().in_channels();
-                // SAFETY: the row is borrowed mutably here.
-                unsafe { transpose(simd, &input[source(z, y)..], step, to, channels, inside) };
+                if inside == 0 {
+                    continue;
+                }
+                let from = geometry.input_at(n, group * channels, [z, y, begin as usize]);
+                match geometry.problem().layout() {
+                    Layout::Nchw => {
+                        let plane = geometry.input_plane();
+                        for (c, to) in row.chunks_exact_mut(self.pitch).enumerate() {
+                            copy(simd, &input[from + c * plane..][..inside], &mut to[left..left + inside]);
+                        }
+                    }
+                    Layout::Nhwc => {
+                        let to = Rows { output: SharedOutput::new(row), start: left, step: self.pitch };
+                        let step = geometry.problem().in_channels();
+                        // SAFETY: the row is borrowed mutably here.
+                        unsafe { transpose(simd, &input[from..], step, to, channels, inside) };
+                    }
+                }
             }
         }
     }

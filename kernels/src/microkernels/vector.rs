@@ -31,6 +31,15 @@ pub trait Float: Element {
         c: Self::Vector<S>,
     ) -> Self::Vector<S>;
 
+    /// `yes` where a < b, else `no`; also where one of them is NaN.
+    fn select_less<S: Simd>(
+        simd: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        yes: Self::Vector<S>,
+        no: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+
     /// The first `to.len()` lanes (at most all).
     fn store_partial<S: Simd>(simd: S, to: &mut [Self], value: Self::Vector<S>);
 }
@@ -41,7 +50,8 @@ fn emulates_fma<S: Simd>() -> bool {
 }
 
 macro_rules! float {
-    ($type:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident, $store:ident) => {
+    ($type:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident, $less:ident,
+     $select:ident, $store:ident) => {
         impl Float for $type {
             type Vector<S: Simd> = S::$vector;
 
@@ -67,11 +77,41 @@ macro_rules! float {
                 if emulates_fma::<S>() { simd.$add(simd.$mul(a, b), c) } else { simd.$mul_add(a, b, c) }
             }
             #[inline(always)]
+            fn select_less<S: Simd>(
+                simd: S,
+                a: Self::Vector<S>,
+                b: Self::Vector<S>,
+                yes: Self::Vector<S>,
+                no: Self::Vector<S>,
+            ) -> Self::Vector<S> {
+                simd.$select(simd.$less(a, b), yes, no)
+            }
+            #[inline(always)]
             fn store_partial<S: Simd>(simd: S, to: &mut [Self], value: Self::Vector<S>) {
                 simd.$store(to, value)
             }
         }
     };
 }
-float!(f32, f32s, splat_f32s, add_f32s, mul_f32s, mul_add_f32s, partial_store_f32s);
-float!(f64, f64s, splat_f64s, add_f64s, mul_f64s, mul_add_f64s, partial_store_f64s);
+float!(
+    f32,
+    f32s,
+    splat_f32s,
+    add_f32s,
+    mul_f32s,
+    mul_add_f32s,
+    less_than_f32s,
+    select_f32s,
+    partial_store_f32s
+);
+float!(
+    f64,
+    f64s,
+    splat_f64s,
+    add_f64s,
+    mul_f64s,
+    mul_add_f64s,
+    less_than_f64s,
+    select_f64s,
+    partial_store_f64s
+);

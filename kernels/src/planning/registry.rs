@@ -1,5 +1,6 @@
 //! The list of kernels: everything else iterates it.
 
+use crate::algorithms::depthwise::Depthwise;
 use crate::algorithms::gemm_col2im::GemmCol2im;
 use crate::algorithms::phase_merged::PhaseMerged;
 use crate::algorithms::pixel_lanes::PixelLanes;
@@ -26,6 +27,7 @@ impl Registry {
                 &SparseCsr,
                 &PixelLanes,
                 &PhaseMerged,
+                &Depthwise,
                 &Polyphase,
             ],
         }

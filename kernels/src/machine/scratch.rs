@@ -82,9 +82,30 @@ pub struct AlignedVec<T> {
 impl<T: Element> AlignedVec<T> {
     /// `len` zeros, or [`Error::OutOfMemory`].
     pub fn zeroed(what: &'static str, len: usize) -> Result<Self, Error> {
-        let units = filled_vec(what, slot_units::<T>(len), bytemuck::Zeroable::zeroed())?;
+        let count = slot_units::<T>(len);
+        let mut units = Vec::new();
+        units
+            .try_reserve_exact(count)
+            .map_err(|_| Error::OutOfMemory { what, bytes: count.saturating_mul(size_of::<Bytes64>()) })?;
+        advise_huge_pages(&units);
+        units.resize(count, bytemuck::Zeroable::zeroed());
         Ok(Self { units, len, element: std::marker::PhantomData })
     }
+}
+
+/// Asks for huge pages before large memory is first touched: weights that are streamed miss the TLB less often.
+fn advise_huge_pages(units: &Vec<Bytes64>) {
+    const WORTH: usize = 4 << 20;
+    #[cfg(target_os = "linux")]
+    if units.capacity() * size_of::<Bytes64>() >= WORTH {
+        const PAGE: usize = 4096;
+        let start = (units.as_ptr() as usize).next_multiple_of(PAGE);
+        let end = (units.as_ptr() as usize + units.capacity() * size_of::<Bytes64>()) / PAGE * PAGE;
+        // SAFETY: whole pages inside memory that this vector owns; the advice changes no contents, and a refusal is no harm.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (units, WORTH);
 }
 
 impl<T: Element> Deref for AlignedVec<T> {

@@ -34,6 +34,11 @@ pub struct Operands<'a, T> {
     pub taps: [usize; 3],
     /// Input channels.
     pub channels: usize,
+    /// Weights that are wanted soon: with channel `c` of every tap, the line `ahead + c·ahead_step` elements beyond the
+    /// tap's own weights is fetched into the cache. It need not exist.
+    pub ahead: usize,
+    /// See `ahead`.
+    pub ahead_step: usize,
 }
 
 /// Where complete sums go straight from the registers: strips of neighbouring outputs.
@@ -104,6 +109,18 @@ pub fn max_pixels(registers: usize) -> usize {
     if registers >= 32 { 14 } else { 6 }
 }
 
+/// Asks for a line of memory; no access, so any address will do.
+#[inline(always)]
+fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching faults on no address, and SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 struct Tile<'a, 's, T, const V: usize, const P: usize> {
     operands: Operands<'a, T>,
     start: Option<&'s [T]>,
@@ -145,7 +162,9 @@ impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P
                     let input = &o.input[o.input_start - back..][..(o.channels - 1) * o.channel_step + P];
                     let weights = &o.weights[o.weight_start + on..][..o.channels * V * lanes];
                     let weights: &[T::Vector<S>] = bytemuck::cast_slice(weights);
+                    let ahead = weights.as_ptr().cast::<T>().wrapping_add(o.ahead);
                     for c in 0..o.channels {
+                        prefetch(ahead.wrapping_add(c * o.ahead_step));
                         // SAFETY: both slices were cut to exactly the elements of `channels` steps just above.
                         let (w, row) = unsafe {
                             (

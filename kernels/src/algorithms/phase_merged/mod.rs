@@ -1,7 +1,7 @@
 //! The SIMD-tiled kernel for large strides: neighbouring phases along x in the lanes.
 //!
 //! Position j of an output row owns the outputs `S·j + ρ − crop` of all phases ρ. They all read the same inputs
-//! `j − m`, with the weights `ρ + S·m`: one product [positions] × [(channel, ρ)], whose lanes are neighbouring outputs
+//! `j − m`, with the weights `ρ + S·m`: one product of positions × (channel, ρ), whose lanes are neighbouring outputs
 //! that are stored as they are, without any transposition.
 //!
 //! ```text

@@ -274,6 +274,8 @@ impl<T: Float> Chunk<'_, '_, T> {
             weight_steps,
             taps: [tz.len(), ty.len(), 0],
             channels: channels.len(),
+            ahead: 0,
+            ahead_step: 0,
         }
     }
 

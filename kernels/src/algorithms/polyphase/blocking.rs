@@ -11,6 +11,8 @@ const SLAB_BYTES: usize = 384 << 10;
 const SUMS_BYTES: usize = 24 << 10;
 /// Weights of one pass, at most (bytes), where several rows use them again.
 const PASS_BYTES: usize = 256 << 10;
+/// Weights of one channel block (bytes) from which on they are fetched early.
+const STREAMED_BYTES: usize = 1 << 20;
 const CACHE_LINE: usize = 64;
 /// Vectors of output channels in a full tile.
 const VECTORS: usize = 2;
@@ -34,6 +36,9 @@ pub struct Blocking {
     pub rows: usize,
     /// Input channels of one pass over the taps.
     pub pass: usize,
+    /// Whether the weights come from beyond the level-2 cache, and each is used a few times only: then the next are
+    /// fetched early.
+    pub streams_weights: bool,
     /// Elements of the packed input and of the sums, for one task.
     pub slab: usize,
     pub sums: usize,
@@ -92,6 +97,7 @@ impl Blocking {
             axes,
             channel_parts,
             rows,
+            streams_weights: taps * p.group_in() * block * size > STREAMED_BYTES,
             pass: if rows > 1 { equal_parts(p.group_in(), pass) } else { p.group_in() },
             slab,
             sums,

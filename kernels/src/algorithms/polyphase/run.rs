@@ -191,10 +191,11 @@ impl<T: Float, R: Iterator<Item = Row> + Clone> WithSimd for Rowwise<'_, '_, '_,
         let mut pass = 0;
         while pass < b.group_in {
             let channels = pass..(pass + b.pass).min(b.group_in);
+            let share = rows.clone().count();
             for (r, row) in rows.clone().enumerate() {
                 let sums = &mut sums[r * outputs * width..][..outputs * width];
                 for phase in 0..g.axes()[2].phases.len() {
-                    chunk.row_phase(simd, row, phase, channels.clone(), sums);
+                    chunk.row_phase(simd, row, phase, channels.clone(), (r, share), sums);
                 }
             }
             pass = channels.end;
@@ -208,9 +209,18 @@ impl<T: Float, R: Iterator<Item = Row> + Clone> WithSimd for Rowwise<'_, '_, '_,
 }
 
 impl<T: Float> Chunk<'_, '_, T> {
-    /// Adds one pass over `channels` to the sums of one phase along x of one output row.
+    /// Adds one pass over `channels` to the sums of one phase along x of one output row, number `share.0` of `share.1` that
+    /// use the same weights.
     #[inline(always)]
-    fn row_phase<S: Simd>(&self, simd: S, row: Row, phase: usize, channels: Range<usize>, sums: &mut [T]) {
+    fn row_phase<S: Simd>(
+        &self,
+        simd: S,
+        row: Row,
+        phase: usize,
+        channels: Range<usize>,
+        share: (usize, usize),
+        sums: &mut [T],
+    ) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let [az, ay, ax] = g.axes();
         let (pz, py, px) = (&az.phases[self.phases[0]], &ay.phases[self.phases[1]], &ax.phases[phase]);
@@ -251,7 +261,17 @@ impl<T: Float> Chunk<'_, '_, T> {
             weight_steps,
             taps: [tz.len(), ty.len(), 0],
             channels: channels.len(),
+            ahead: 0,
+            ahead_step: 0,
         };
+        // The weights of the next pass, or of the next phase along y, which lies as far on as this one is long: every row
+        // fetches its share of them.
+        let next = if channels.end < b.group_in {
+            channels.len() * width
+        } else {
+            py.taps * bx.taps() * tap - channels.start * width
+        };
+        let ahead = (next + share.0 * channels.len() * width / share.1, width / share.1);
         let bias_at = self.group * b.padded_out() + first_channel;
         let bias = (channels.start == 0).then(|| &self.plan.bias[bias_at..][..width]);
         let x = self.x.start..self.x.end.min(px.outputs);
@@ -263,6 +283,9 @@ impl<T: Float> Chunk<'_, '_, T> {
             for i in 0..tiles {
                 let (from, to) = (q + (end - q) * i / tiles, q + (end - q) * (i + 1) / tiles);
                 let mut o = operands;
+                if i == 0 && b.streams_weights {
+                    (o.ahead, o.ahead_step) = ahead;
+                }
                 o.taps[2] = taps.len();
                 o.weight_start += taps.start * weight_steps[2];
                 if !taps.is_empty() {

@@ -14,22 +14,28 @@ pub fn pack_group<T: Float>(
     packed: &mut [T],
 ) {
     let [az, ay, ax] = geometry.axes();
-    let mut at = 0;
+    let kernel = geometry.kernel_taps();
+    let mut rest = packed;
     for block in 0..blocking.blocks() {
         let first = block * blocking.block();
         let width = blocking.vectors(first) * blocking.lanes;
         let filled = width.min(blocking.group_out - first);
-        for pz in &az.phases {
-            for py in &ay.phases {
-                for px in &ax.phases {
-                    for tap in taps(pz, py, px) {
-                        for ci in 0..blocking.group_in {
-                            let to = &mut packed[at..at + width];
-                            for (c, to) in to[..filled].iter_mut().enumerate() {
-                                *to = weights
-                                    [geometry.weight_at(group * blocking.group_in + ci, first + c, tap)];
+        let (packed, after) = rest.split_at_mut(blocking.taps * blocking.group_in * width);
+        rest = after;
+        // One input channel after another: the weights of a block of output channels lie together, and are read once.
+        for ci in 0..blocking.group_in {
+            let start = geometry.weight_at(group * blocking.group_in + ci, first, [0; 3]);
+            let weights = &weights[start..start + filled * kernel];
+            let mut at = ci * width;
+            for pz in &az.phases {
+                for py in &ay.phases {
+                    for px in &ax.phases {
+                        for tap in taps(pz, py, px) {
+                            let channels = weights[geometry.weight_at(0, 0, tap)..].iter().step_by(kernel);
+                            for (to, from) in packed[at..at + filled].iter_mut().zip(channels) {
+                                *to = *from;
                             }
-                            at += width;
+                            at += blocking.group_in * width;
                         }
                     }
                 }

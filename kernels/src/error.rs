@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::machine::tensor::Dtype;
+use crate::problem::epilogue::Activation;
 
 /// Why a request was refused. Spatial axes are counted from the outermost one (D, H, W).
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -80,6 +81,9 @@ pub enum Error {
     /// An output size that no output padding reaches.
     #[error("output size {requested} on spatial axis {axis} is out of reach: {min} to {max}")]
     OutputSizeUnreachable { axis: usize, requested: i64, min: i64, max: i64 },
+    /// An activation whose parameters are no numbers, or in the wrong order.
+    #[error("activation {activation:?}: {problem}")]
+    Activation { activation: Activation, problem: &'static str },
     /// The allocator refused.
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory { what: &'static str, bytes: usize },

@@ -136,18 +136,22 @@ impl fmt::Debug for Isa {
 pub struct Target {
     /// The instructions that kernels may use.
     pub isa: Isa,
-    /// Tasks that run at the same time; at least 1. The results are the same bits for any number.
+    /// Tasks that run at the same time, 1 to [`Target::MOST_THREADS`]; a planner takes the nearest of these. The results
+    /// are the same bits for any number.
     pub threads: usize,
 }
 
 impl Target {
+    /// More threads than this are not used.
+    pub const MOST_THREADS: usize = 1024;
+
     /// The best instruction set of this CPU and as many threads as the OS offers.
     pub fn detect() -> Result<Self, Error> {
         Ok(Self { isa: Isa::detect()?, threads: std::thread::available_parallelism().map_or(1, |n| n.get()) })
     }
 
-    /// The same with another number of threads (at least 1).
+    /// The same with another number of threads, or the nearest that is possible.
     pub fn with_threads(self, threads: usize) -> Self {
-        Self { threads: threads.max(1), ..self }
+        Self { threads: threads.clamp(1, Self::MOST_THREADS), ..self }
     }
 }

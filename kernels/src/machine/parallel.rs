@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::machine::isa::Target;
 use crate::machine::scratch::{Bytes64, Scratch};
 use crate::machine::tensor::Element;
 
@@ -82,7 +83,7 @@ pub fn run_chunks<T: Element>(
 
 /// Runs `task(i)` for every `i` in `0..tasks`, at most `threads` at a time, without state of its own.
 pub fn run_numbered(threads: usize, tasks: usize, task: impl Fn(usize) + Sync) {
-    const MOST: usize = 1024;
+    const MOST: usize = Target::MOST_THREADS;
     run(&mut [(); MOST][..threads.clamp(1, MOST)], tasks, |(), i| task(i));
 }
 

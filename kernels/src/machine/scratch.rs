@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::error::Error;
-use crate::machine::tensor::Element;
+use crate::machine::tensor::{Dtype, Element};
 use crate::problem::limits::Limits;
 
 /// 64 bytes, aligned to a cache line: the unit of scratch.
@@ -32,6 +32,14 @@ impl Scratch {
     /// Room for `count` slots of `elements` elements each, every slot on cache lines of its own.
     pub fn slots<T: Element>(count: usize, elements: usize) -> Self {
         Self { bytes: count * slot_units::<T>(elements) * 64 }
+    }
+
+    /// For the workers of [`crate::machine::parallel::run_scratch`], and how many they are: no more than `threads`, than there
+    /// are tasks, or than [`limit`] has room for; at least one. A slot has `elements` elements.
+    pub fn workers(threads: usize, tasks: usize, elements: usize, dtype: Dtype) -> (usize, Self) {
+        let slot = (elements * dtype.size()).next_multiple_of(64);
+        let count = threads.min(tasks).min(limit() / slot.max(1)).max(1);
+        (count, Self { bytes: count * slot })
     }
 
     /// The same in units of [`Bytes64`].

@@ -139,15 +139,17 @@ impl Planner {
         epilogue: Epilogue,
         weights: Option<Tensor<'_>>,
     ) -> Result<Request<'a>, Error> {
+        epilogue.activation.check()?;
+        let target = match self.target {
+            Some(target) => target,
+            None => Target::detect()?,
+        };
         Ok(Request {
             geometry,
             dtype,
             epilogue,
             accuracy: self.accuracy,
-            target: match self.target {
-                Some(target) => target,
-                None => Target::detect()?,
-            },
+            target: target.with_threads(target.threads),
             weights: weights.map(WeightFacts::scan),
         })
     }

@@ -1,5 +1,7 @@
 //! What happens to a sum before it is stored: bias, then activation.
 
+use crate::error::Error;
+
 /// The activation after the bias. A NaN propagates through every one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Activation {
@@ -27,6 +29,17 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// [`Error::Activation`] where a parameter is NaN, or `low` above `high`.
+    pub fn check(self) -> Result<(), Error> {
+        let refuse = |problem| Err(Error::Activation { activation: self, problem });
+        match self {
+            Self::LeakyRelu { slope } if slope.is_nan() => refuse("the slope is no number"),
+            Self::Clamp { low, high } if low.is_nan() || high.is_nan() => refuse("a bound is no number"),
+            Self::Clamp { low, high } if low > high => refuse("low is above high"),
+            _ => Ok(()),
+        }
+    }
+
     /// The exact value in f64: what every kernel is checked against.
     pub fn exact(self, x: f64) -> f64 {
         match self {

@@ -139,8 +139,9 @@ impl Blocking {
         self.rows_len + self.phases_len
     }
 
-    pub fn scratch(&self, request: &Request<'_>) -> Scratch {
-        Scratch { bytes: request.target.threads * (self.slot() * request.dtype.size()).next_multiple_of(64) }
+    /// Workers of a run, and the scratch of all of them.
+    pub fn workers(&self, request: &Request<'_>) -> (usize, Scratch) {
+        Scratch::workers(request.target.threads, self.tasks, self.slot(), request.dtype)
     }
 
     /// Channels of the bias and of packed weights.

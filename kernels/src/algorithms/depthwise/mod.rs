@@ -56,7 +56,7 @@ impl Kernel for Depthwise {
         let threads = request.target.threads.min(blocking.tasks).max(1);
         Cost {
             nanoseconds: Blocking::predicted_ns(request) / threads as f64,
-            scratch_bytes: blocking.scratch(request).bytes,
+            scratch_bytes: blocking.workers(request).1.bytes,
             packed_bytes: blocking.packed_weights(request) * request.dtype.size(),
             multiply_adds: Blocking::multiply_adds(request),
         }

@@ -44,13 +44,14 @@ pub struct PreparedDepthwise<T> {
 impl<T: Float> PreparedDepthwise<T> {
     pub fn new(request: &Request<'_>, weights: Weights<'_>) -> Result<Self, Error> {
         let blocking = Blocking::new(request);
+        let (threads, scratch) = blocking.workers(request);
         let axes = request.geometry.axes();
         let mut prepared = Self {
             geometry: request.geometry.clone(),
             epilogue: request.epilogue,
             isa: request.target.isa,
-            threads: request.target.threads,
-            scratch: blocking.scratch(request),
+            threads,
+            scratch,
             row_pairs: row_pairs(&axes[1], steps_y(request.geometry, &blocking))?,
             x_pairs: x_pairs(&axes[2], Steps { input: blocking.unit, weight: blocking.unit })?,
             exact_taps: false,

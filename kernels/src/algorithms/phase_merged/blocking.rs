@@ -176,8 +176,15 @@ impl Blocking {
         self.slab + self.sums
     }
 
-    pub fn scratch(&self, request: &Request<'_>) -> Scratch {
-        Scratch { bytes: request.target.threads * (self.slot() * request.dtype.size()).next_multiple_of(64) }
+    /// Tasks of a run over so many images.
+    pub fn all_tasks(&self, batch: usize) -> usize {
+        batch * self.groups * self.axes.iter().map(AxisBlocks::tasks).product::<usize>() * self.parts
+    }
+
+    /// Workers of a run, and the scratch of all of them.
+    pub fn workers(&self, request: &Request<'_>) -> (usize, Scratch) {
+        let tasks = self.all_tasks(request.geometry.problem().batch());
+        Scratch::workers(request.target.threads, tasks, self.slot(), request.dtype)
     }
 
     /// Multiply-adds done: taps along z and y are exact; along x every position that a panel needs has all taps, and

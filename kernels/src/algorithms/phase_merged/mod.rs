@@ -94,7 +94,7 @@ impl Kernel for PhaseMerged {
         let moved = (g.compulsory_elements() * size as u128) as f64;
         Cost {
             nanoseconds: work / threads + roofs.dram_ns(moved),
-            scratch_bytes: blocking.scratch(request).bytes,
+            scratch_bytes: blocking.workers(request).1.bytes,
             packed_bytes: blocking.packed_weights() * size,
             multiply_adds,
         }

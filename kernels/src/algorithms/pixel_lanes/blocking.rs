@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::contract::request::{Declined, Request};
 use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::pixel_tile::max_columns;
+use crate::microkernels::slab::equal_parts;
 use crate::problem::geometry::AxisGeometry;
 
 /// Packed input of one task, at most (bytes), where one row allows it.
@@ -220,8 +221,15 @@ impl Blocking {
         self.slab + self.sums
     }
 
-    pub fn scratch(&self, request: &Request<'_>) -> Scratch {
-        Scratch { bytes: request.target.threads * (self.slot() * request.dtype.size()).next_multiple_of(64) }
+    /// Tasks of a run over so many images.
+    pub fn all_tasks(&self, batch: usize) -> usize {
+        batch * self.groups * self.tasks().iter().product::<usize>() * self.parts
+    }
+
+    /// Workers of a run, and the scratch of all of them.
+    pub fn workers(&self, request: &Request<'_>) -> (usize, Scratch) {
+        let tasks = self.all_tasks(request.geometry.problem().batch());
+        Scratch::workers(request.target.threads, tasks, self.slot(), request.dtype)
     }
 
     /// Multiply-adds done: rows outside the input along y are multiplied as zeros, and vectors are filled up.
@@ -259,10 +267,4 @@ impl Blocking {
     pub fn name(&self, request: &Request<'_>) -> String {
         format!("{}-{}x{}", request.target.isa.name(), self.columns(), self.vectors * self.lanes)
     }
-}
-
-/// The step that cuts `whole` into the fewest parts of at most `most`, all nearly equal.
-fn equal_parts(whole: usize, most: usize) -> usize {
-    let parts = whole.div_ceil(most.max(1)).max(1);
-    whole.div_ceil(parts).max(1)
 }

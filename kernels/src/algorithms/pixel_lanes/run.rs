@@ -34,12 +34,13 @@ pub struct PreparedPixelLanes<T> {
 impl<T: Float> PreparedPixelLanes<T> {
     pub fn new(request: &Request<'_>, weights: Weights<'_>) -> Result<Self, Refusal> {
         let blocking = Blocking::new(request)?;
+        let (threads, scratch) = blocking.workers(request);
         let mut prepared = Self {
             geometry: request.geometry.clone(),
             epilogue: request.epilogue,
             isa: request.target.isa,
-            threads: request.target.threads,
-            scratch: blocking.scratch(request),
+            threads,
+            scratch,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
             bias: AlignedVec::zeroed("bias", blocking.groups * blocking.blocks() * blocking.columns())?,
             blocking,
@@ -59,8 +60,7 @@ impl<T: Float> Prepared for PreparedPixelLanes<T> {
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let (b, batch) = (&self.blocking, self.geometry.problem().batch());
         let [tz, ty, tx] = b.tasks();
-        let tasks = batch * b.groups * tz * ty * tx * b.parts;
-        parallel::run_scratch(self.threads, scratch, b.slot(), tasks, |slot, task| {
+        parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(batch), |slot, task| {
             let (part, task) = (task % b.parts, task / b.parts);
             let (x, task) = (task % tx, task / tx);
             let (y, task) = (task % ty, task / ty);

@@ -40,12 +40,13 @@ pub struct PreparedPolyphase<T> {
 impl<T: Float> PreparedPolyphase<T> {
     pub fn new(request: &Request<'_>, weights: Weights<'_>) -> Result<Self, Error> {
         let blocking = Blocking::new(request);
+        let (threads, scratch) = blocking.workers(request);
         let mut prepared = Self {
             geometry: request.geometry.clone(),
             epilogue: request.epilogue,
             isa: request.target.isa,
-            threads: request.target.threads,
-            scratch: blocking.scratch(request),
+            threads,
+            scratch,
             exact_taps: false,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
             bias: AlignedVec::zeroed("bias", blocking.groups * blocking.padded_out())?,
@@ -82,8 +83,7 @@ impl<T: Float> Prepared for PreparedPolyphase<T> {
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let (b, p) = (&self.blocking, self.geometry.problem());
         let [tz, ty, tx] = [0, 1, 2].map(|a| b.axes[a].tasks());
-        let tasks = p.batch() * p.groups() * tz * ty * tx * b.channel_parts;
-        parallel::run_scratch(self.threads, scratch, b.slot(), tasks, |slot, task| {
+        parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(p.batch()), |slot, task| {
             let (part, task) = (task % b.channel_parts, task / b.channel_parts);
             let (x, task) = (task % tx, task / tx);
             let (y, task) = (task % ty, task / ty);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -25,9 +25,7 @@ impl OutputArgs {
     pub fn open(&self) -> Result<JsonLines, Failure> {
         let file = match &self.output {
             None => None,
-            Some(path) => Some(
-                File::create(path).map_err(|e| Failure(format!("cannot write {}: {e}", path.display())))?,
-            ),
+            Some(path) => Some((path.clone(), File::create(path).map_err(|e| cannot_write(path, e))?)),
         };
         Ok(JsonLines { stdout: self.json, file })
     }
@@ -37,7 +35,7 @@ impl OutputArgs {
 #[derive(Debug)]
 pub struct JsonLines {
     stdout: bool,
-    file: Option<File>,
+    file: Option<(PathBuf, File)>,
 }
 
 impl JsonLines {
@@ -51,18 +49,22 @@ impl JsonLines {
         if self.stdout {
             print(&line)?;
         }
-        if let Some(file) = &mut self.file {
-            file.write_all(line.as_bytes())?;
+        if let Some((path, file)) = &mut self.file {
+            file.write_all(line.as_bytes()).map_err(|e| cannot_write(path, e))?;
         }
         Ok(())
     }
+}
+
+fn cannot_write(path: &Path, error: std::io::Error) -> Failure {
+    Failure(format!("cannot write {}: {error}", path.display()))
 }
 
 /// Writes text for people to standard output. A reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(cannot_write(Path::new("standard output"), e)),
         _ => Ok(()),
     }
 }

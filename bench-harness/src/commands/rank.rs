@@ -17,7 +17,7 @@ use crate::{selection, workloads};
 const SECONDS_PER_WORKLOAD: f64 = 2.4;
 /// Relative half width at which a ratio is known well enough.
 const PRECISION: f64 = 0.005;
-const MOST_THREADS: usize = 1024;
+const MOST_THREADS: usize = Target::MOST_THREADS;
 
 /// What to rank.
 #[derive(Debug, clap::Args)]
@@ -38,10 +38,10 @@ pub struct Args {
     #[arg(long, value_name = "TYPE", value_parser = dtype)]
     dtype: Option<Dtype>,
     /// Threads of every plan
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads, allow_negative_numbers = true)]
     threads: usize,
     /// Seconds for everything (default: 2.4 for each workload)
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     budget: Option<Duration>,
     /// Of data, samples, orders and intervals
     #[arg(long, value_name = "S", default_value_t = 1)]

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "ID", requires = "golden")]
     case: Vec<String>,
     /// As many problems drawn at random
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     fuzz: Option<u64>,
     /// Seed of the numbers and of the drawn problems
     #[arg(long, default_value_t = 1)]
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
     /// Numbers of threads: all must give the same bits
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,2", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
     /// One type instead of both
     #[arg(long, value_parser = workloads::dtype_argument)]

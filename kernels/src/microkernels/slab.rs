@@ -155,6 +155,16 @@ impl Slab {
     }
 }
 
+/// The positions along z, y and x of task number `task`, x running fastest, and the number that remains for what lies outside.
+pub fn positions_of_task(axes: &[AxisBlocks; 3], mut task: usize) -> ([Range<usize>; 3], usize) {
+    let mut positions = [0..0, 0..0, 0..0];
+    for (positions, axis) in positions.iter_mut().zip(axes).rev() {
+        *positions = axis.positions_of(task % axis.tasks());
+        task /= axis.tasks();
+    }
+    (positions, task)
+}
+
 /// The step that cuts `whole` into the fewest parts of at most `most`, all nearly equal.
 pub fn equal_parts(whole: usize, most: usize) -> usize {
     let parts = whole.div_ceil(most.max(1)).max(1);

@@ -14,7 +14,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
-use crate::microkernels::slab::Slab;
+use crate::microkernels::slab::{Slab, positions_of_task};
 use crate::microkernels::tile::{Operands, accumulate};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
@@ -82,13 +82,9 @@ impl<T: Float> Prepared for PreparedPolyphase<T> {
         let input = T::slice(&input).expect("checked by the plan");
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let (b, p) = (&self.blocking, self.geometry.problem());
-        let [tz, ty, tx] = [0, 1, 2].map(|a| b.axes[a].tasks());
         parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(p.batch()), |slot, task| {
             let (part, task) = (task % b.channel_parts, task / b.channel_parts);
-            let (x, task) = (task % tx, task / tx);
-            let (y, task) = (task % ty, task / ty);
-            let (z, task) = (task % tz, task / tz);
-            let positions = [(0, z), (1, y), (2, x)].map(|(a, i)| b.axes[a].positions_of(i));
+            let (positions, task) = positions_of_task(&b.axes, task);
             let (group, n) = (task % p.groups(), task / p.groups());
             self.isa.enter(Task { plan: self, input, output, slot, n, group, part, positions });
         });

@@ -72,7 +72,9 @@ impl Kernel for GemmCol2im {
         // The product at 70 % of the peak, less where few input channels make it an outer product; the column matrix is
         // written and read; every entry is added at a place of its own, half a nanosecond, and channels-last every run of
         // channels costs four more; a call of the library allocates and packs.
-        let share = 0.7 * p.group_in() as f64 / (p.group_in() as f64 + 16.0);
+        // Small images leave most of the library's tile idle.
+        let plane = g.input_plane() as f64;
+        let share = 0.7 * p.group_in() as f64 / (p.group_in() as f64 + 16.0) * plane / (plane + 12.0);
         let moved = 2.0 * columns as f64 * size as f64 + (g.output_len() * size) as f64;
         let per_entry = match p.layout() {
             Layout::Nchw => 0.5,

@@ -53,7 +53,7 @@ pub struct Blocking {
     /// Pieces of one task.
     pub pieces: usize,
     pub tasks: usize,
-    /// Elements of the padded rows and of the phases that wait for being interleaved.
+    /// Elements of the padded rows, one of zeros included, and of the phases that wait for being interleaved.
     pub rows_len: usize,
     pub phases_len: usize,
 }
@@ -129,7 +129,7 @@ impl Blocking {
             units,
             pieces,
             tasks: (outer * row_pieces).div_ceil(pieces),
-            rows_len: depth * ring * pitch,
+            rows_len: (depth * ring + 1) * pitch,
             phases_len: waiting * positions,
         }
     }

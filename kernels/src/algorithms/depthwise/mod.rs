@@ -8,6 +8,7 @@
 mod blocking;
 mod exact;
 mod pairs;
+mod passes;
 mod rows;
 mod run;
 mod store;

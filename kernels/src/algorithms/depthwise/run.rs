@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::blocking::Blocking;
 use super::exact::{Outputs, exact_rows};
 use super::pairs::{Pair, Steps, phase_of, row_pairs, valid_runs, x_pairs};
+use super::passes::form;
 use super::rows::Source;
 use super::store::{Place, Tile};
 use crate::contract::kernel::Prepared;
@@ -17,6 +18,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
+use crate::microkernels::row_pass::Form;
 use crate::microkernels::row_tile::{Lanes, Operands, PAIR, max_vectors, with_vectors};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::{Activation, Epilogue};
@@ -34,6 +36,8 @@ pub struct PreparedDepthwise<T> {
     row_pairs: Vec<Pair>,
     /// Phases along x, two by two.
     x_pairs: Vec<Pair>,
+    /// The pass that makes whole rows, where there is one.
+    form: Option<Form>,
     /// Non-finite weights: no tap may meet the zeros beside a row, since 0·∞ is not 0.
     exact_taps: bool,
     /// `[unit][tap][channel of the unit]`.
@@ -54,6 +58,7 @@ impl<T: Float> PreparedDepthwise<T> {
             scratch,
             row_pairs: row_pairs(&axes[1], steps_y(request.geometry, &blocking))?,
             x_pairs: x_pairs(&axes[2], Steps { input: blocking.unit, weight: blocking.unit })?,
+            form: form(request.geometry),
             exact_taps: false,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights(request))?,
             bias: AlignedVec::zeroed("bias", blocking.channels())?,
@@ -134,6 +139,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let [_, height, _] = g.output();
         let all = g.problem().batch() * b.units * b.row_pieces * b.x_pieces;
         let (rows, phases) = slot.split_at_mut(b.rows_len);
+        rows[b.rows_len - b.pitch..].fill(T::default());
         for piece in pieces.start..pieces.end.min(all) {
             let (x, rest) = (piece % b.x_pieces, piece / b.x_pieces);
             let (r, rest) = (rest % b.row_pieces, rest / b.row_pieces);
@@ -155,8 +161,11 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             while row < end {
                 let (z, y) = (row / height, row % height);
                 let next = end.min((z + 1) * height);
+                let z_input = Some(z + g.axes()[0].axis.padding.0).filter(|&z| z < g.input()[0]);
                 if plan.exact_taps {
                     exact_rows(&piece.outputs(), z, y..y + next - row);
+                } else if let (Some(form), Some(z_input)) = (plan.form, z_input) {
+                    piece.pass_rows(simd, form, z, z_input, y..y + next - row);
                 } else {
                     piece.rows(simd, z, y..y + next - row);
                 }
@@ -167,15 +176,16 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
 }
 
 /// Some output rows of one channel, or of one vector of channels; some positions along x.
-struct Piece<'a, 'o, T> {
-    plan: &'a PreparedDepthwise<T>,
-    input: &'a [T],
-    output: SharedOutput<'o, T>,
-    image: usize,
-    channel: usize,
-    channels: usize,
-    x: Range<usize>,
-    rows: &'a mut [T],
+pub struct Piece<'a, 'o, T> {
+    pub plan: &'a PreparedDepthwise<T>,
+    pub input: &'a [T],
+    pub output: SharedOutput<'o, T>,
+    pub image: usize,
+    pub channel: usize,
+    pub channels: usize,
+    pub x: Range<usize>,
+    /// The ring of padded rows; the last one holds zeros where there is a form.
+    pub rows: &'a mut [T],
     phases: &'a mut [T],
 }
 
@@ -309,10 +319,10 @@ impl<T: Float> Piece<'_, '_, T> {
 }
 
 /// In a function of its own: the constants would fill the registers of every row.
-struct Activate<'a, 'o, T> {
-    place: &'a Place<'o, T>,
-    rows: usize,
-    activation: Activation,
+pub struct Activate<'a, 'o, T> {
+    pub place: &'a Place<'o, T>,
+    pub rows: usize,
+    pub activation: Activation,
 }
 
 impl<T: Float> WithSimd for Activate<'_, '_, T> {

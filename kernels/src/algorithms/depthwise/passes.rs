@@ -1,0 +1,109 @@
+//! The layers whose taps have a pass of their own: whole output rows in one call.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::rows::Source;
+use super::run::{Activate, Piece};
+use super::store::Place;
+use crate::microkernels::row_pass::{Form, Line, MOST_ROWS, RowPass};
+use crate::microkernels::row_tile::{Lanes, PAIR};
+use crate::microkernels::vector::Float;
+use crate::problem::geometry::Geometry;
+
+/// The pass of this layer, if it has one: no taps along z, stride 1 or 2.
+pub fn form(geometry: &Geometry) -> Option<Form> {
+    let [az, ay, ax] = geometry.axes();
+    if az.axis.kernel != 1 || az.axis.stride != 1 {
+        return None;
+    }
+    let y = match (ay.axis.stride, ay.axis.dilation) {
+        (1, _) => [ay.axis.kernel, 0],
+        (2, 1) => [ay.axis.kernel.div_ceil(2), ay.axis.kernel / 2],
+        _ => return None,
+    };
+    match (ax.axis.stride, &ax.phases[..]) {
+        (1, [all]) => Form::find(y, 0, [all.taps, 0]),
+        (2, [first, second]) if ax.axis.dilation == 1 => {
+            let lead = usize::try_from(second.base - first.base).ok()?;
+            Form::find(y, lead, [first.taps, second.taps])
+        }
+        _ => None,
+    }
+}
+
+impl<T: Float> Piece<'_, '_, T> {
+    /// The output rows (z, y) of one z, which reads input `z_input`.
+    #[inline(always)]
+    pub fn pass_rows<S: Simd>(&mut self, simd: S, form: Form, z: usize, z_input: usize, y: Range<usize>) {
+        let (plan, g, b) = (self.plan, &self.plan.geometry, &self.plan.blocking);
+        let (channel, channels) = (self.channel, self.channels);
+        let [_, ay, ax] = g.axes();
+        let source = Source::new(g, b, self.input, (self.image, channel, channels), self.x.start);
+        let (kw, taps) = (g.kernel()[2], g.kernel_taps());
+        let (first, second) = (&ax.phases[0], &ax.phases[ax.phases.len() - 1]);
+        let outputs = [first, second].map(|p| p.outputs.min(self.x.end).saturating_sub(self.x.start));
+        // From one position and one phase to the next; elements of a row from its first output to its last.
+        let stride = ax.axis.stride;
+        let (all, pixels) = (g.problem().out_channels(), outputs[..stride].iter().sum::<usize>());
+        let (steps, len) = match b.lanes_are {
+            Lanes::Positions => ([stride * b.lanes, b.lanes], pixels),
+            Lanes::Channels => ([stride * all, all], (pixels - 1) * all + channels),
+        };
+        let start = g.output_at(self.image, channel, [z, 0, self.x.start * stride]);
+        let row_step = g.output_at(0, 0, [0, 1, 0]);
+
+        let (rows, zeros) = self.rows.split_at_mut(b.rows_len - b.pitch);
+        let (zeros, mask) = (&zeros[..b.pitch], b.ring - 1);
+        let pass = RowPass {
+            lanes_are: b.lanes_are,
+            x_at: (b.x_start + first.base * b.unit as i64) as usize,
+            x_step: first.input_step * b.unit,
+            weights: &plan.weights[channel * taps..][..taps * b.unit],
+            y_weights: ([0, kw * b.unit], ay.axis.stride * kw * b.unit),
+            x_weights: ([first.first_tap * b.unit, second.first_tap * b.unit], first.tap_step * b.unit),
+            bias: &plan.bias[channel..][..b.unit],
+            activation: plan.epilogue.activation,
+            outputs,
+            channels,
+        };
+        let mut dust = [[T::splat(simd, T::default()); PAIR]; PAIR];
+
+        // Output o reads input (o + crop) / stride first, and then upwards.
+        let (crop, stride, height) = (ay.axis.padding.0, ay.axis.stride, g.input()[1]);
+        let (begin, end) = ((y.start + crop) / stride, (y.end - 1 + crop) / stride + 1);
+        let back = (ay.axis.kernel - 1) / stride * ay.axis.dilation;
+        let mut filled = begin.saturating_sub(back);
+        for t in begin..end {
+            let needed = (t + 1 + b.ahead).min(end).min(height);
+            while filled < needed {
+                source.fill(simd, z_input, filled, &mut rows[(filled & mask) * b.pitch..][..b.pitch]);
+                filled += 1;
+            }
+            let (mut read, mut row) = ([zeros; MOST_ROWS], t);
+            for to in &mut read {
+                *to = if row < height { &rows[(row & mask) * b.pitch..][..b.pitch] } else { zeros };
+                row = row.wrapping_sub(ay.axis.dilation);
+            }
+            let [dust_a, dust_b] = &mut dust;
+            let mut lines = [Line::nowhere::<S>(dust_a), Line::nowhere::<S>(dust_b)];
+            for (side, line) in lines[..stride].iter_mut().enumerate() {
+                let o = stride * t + side;
+                if o >= y.start + crop && o < y.end + crop {
+                    let at = start + (o - crop) * row_step;
+                    // SAFETY: the row belongs to this piece alone.
+                    *line = unsafe { Line::new(self.output, at, len, steps) };
+                }
+            }
+            pass.run(simd, form, read, &lines);
+        }
+        if plan.epilogue.activation.is_transcendental() {
+            let mut place = Place::new(self.output, (g, b), (self.image, channel, channels), z, &self.x);
+            for y in y {
+                place.set_rows(y, 1);
+                simd.vectorize(Activate { place: &place, rows: 1, activation: plan.epilogue.activation });
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Whole output rows of depthwise layers, the weights in registers: for the few kernels and strides that layers have.
+//!
+//! One call makes one output row, or two that read the same input rows. All weights are loaded once; then, for each
+//! position (one vector of positions, or one vector of channels), every input vector is loaded once and meets the taps
+//! of both rows and both stride phases. What varies between layers is in the type ([`Form`]): no branch is left inside.
+//!
+//! ```text
+//!   input rows (padded)          for each position i:            output rows
+//!   tap 0   ──────▒▒▒──────       load ▒ at each offset,    a    ──────██████──────
+//!   tap 1   ──────▒▒▒──────  ──▶  multiply by all the   ──▶ b    ──────██████──────
+//!   …                             taps that read there           phases interleaved
+//! ```
+
+use std::marker::PhantomData;
+
+use pulp::{Simd, WithSimd};
+
+use super::activation::activate_vector;
+use super::interleave::interleave_pair;
+use super::row_tile::{Lanes, PAIR};
+use super::vector::Float;
+use crate::machine::parallel::SharedOutput;
+use crate::problem::epilogue::Activation;
+
+/// Taps along y at most.
+pub const MOST_ROWS: usize = 3;
+
+/// Where one output row goes.
+#[derive(Debug)]
+pub struct Line<'a, T> {
+    to: *mut T,
+    /// Elements that may be written.
+    len: usize,
+    /// Distance of successive positions, and of the phases of one position.
+    steps: [usize; 2],
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T: Float> Line<'a, T> {
+    /// The `len` elements of `output` from `start` on; `steps`: from one position (or vector of them) to the next, and
+    /// from one phase to the next.
+    ///
+    /// # Safety
+    /// While the line lives, nobody else accesses those of the elements that a pass writes.
+    #[inline(always)]
+    pub unsafe fn new(output: SharedOutput<'a, T>, start: usize, len: usize, steps: [usize; 2]) -> Self {
+        // SAFETY: the promise is passed on; `RowPass::check` keeps every access inside.
+        Self { to: unsafe { output.slice_ptr(start, len) }, len, steps, borrow: PhantomData }
+    }
+
+    /// Throws everything away: two vectors that are written again and again.
+    #[inline(always)]
+    pub fn nowhere<S: Simd>(to: &'a mut [T::Vector<S>; PAIR]) -> Self {
+        let lanes = T::lanes::<S>();
+        Self { to: to.as_mut_ptr().cast(), len: PAIR * lanes, steps: [0, lanes], borrow: PhantomData }
+    }
+}
+
+/// Operands of one pass. Distances in elements.
+#[derive(Debug)]
+pub struct RowPass<'a, T> {
+    /// What a lane is.
+    pub lanes_are: Lanes,
+    /// Element of an input row that the first tap of phase 0 reads for position 0; each further tap reads `x_step` earlier.
+    pub x_at: usize,
+    /// See `x_at`.
+    pub x_step: usize,
+    /// Weights of this channel, or of this vector of channels.
+    pub weights: &'a [T],
+    /// First weights of the two output rows, and the distance of successive taps along y.
+    pub y_weights: ([usize; PAIR], usize),
+    /// The same for the two phases along x.
+    pub x_weights: ([usize; PAIR], usize),
+    /// One value, or one for each channel of a vector.
+    pub bias: &'a [T],
+    /// Applied in registers, where it is a comparison or two.
+    pub activation: Activation,
+    /// Outputs of each phase; the first has at most one more.
+    pub outputs: [usize; PAIR],
+    /// Channels of a vector, where lanes are channels.
+    pub channels: usize,
+}
+
+macro_rules! forms {
+    ($($name:ident: $ya:literal $yb:literal, $lead:literal $x0:literal $x1:literal; $text:literal)+) => {
+        /// Numbers of taps that have a pass of their own.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Form {
+            $(#[doc = $text] $name,)+
+        }
+
+        impl Form {
+            /// For rows with `y` taps and phases with `x` taps, 0 where there is no second one; phase 1 reads `lead`
+            /// inputs later than phase 0.
+            pub fn find(y: [usize; PAIR], lead: usize, x: [usize; PAIR]) -> Option<Self> {
+                [$((Self::$name, ([$ya, $yb], $lead, [$x0, $x1]))),+]
+                    .into_iter()
+                    .find_map(|(form, taps)| (taps == (y, lead, x)).then_some(form))
+            }
+        }
+
+        impl<T: Float> RowPass<'_, T> {
+            /// Writes two rows, or the first alone; `rows`: padded input rows, one for each tap along y.
+            #[inline(always)]
+            pub fn run<S: Simd>(
+                &self,
+                simd: S,
+                form: Form,
+                rows: [&[T]; MOST_ROWS],
+                lines: &[Line<'_, T>; PAIR],
+            ) {
+                let [a, b] = lines;
+                match (form, self.lanes_are) {
+                    $((Form::$name, Lanes::Positions) =>
+                        simd.vectorize(Pass::<T, false, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),
+                    (Form::$name, Lanes::Channels) =>
+                        simd.vectorize(Pass::<T, true, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),)+
+                }
+            }
+        }
+    };
+}
+
+forms! {
+    K2S2: 1 1, 0 1 1; "Kernel 2, stride 2."
+    K3S2: 2 1, 0 2 1; "Kernel 3, stride 2."
+    K3S2Odd: 2 1, 1 1 2; "Kernel 3, stride 2, cropped by 1."
+    K4S2: 2 2, 0 2 2; "Kernel 4, stride 2."
+    K4S2Odd: 2 2, 1 2 2; "Kernel 4, stride 2, cropped by 1."
+    K5S2: 3 2, 0 3 2; "Kernel 5, stride 2, cropped by 2."
+    K3S1: 3 0, 0 3 0; "Kernel 3, stride 1."
+    Line4S2Odd: 1 0, 1 2 2; "One dimension, kernel 4, stride 2, cropped by 1."
+    Line12S2Odd: 1 0, 1 6 6; "One dimension, kernel 12, stride 2, cropped by 5."
+}
+
+/// YA, YB: taps along y of rows a and b, which both read input row 0 first; YB = 0: there is no row b. X0, X1: taps of the
+/// phases; X1 = 0: stride 1. LEAD: inputs by which phase 1 reads later.
+struct Pass<
+    'a,
+    T,
+    const CHANNELS: bool,
+    const YA: usize,
+    const YB: usize,
+    const LEAD: usize,
+    const X0: usize,
+    const X1: usize,
+> {
+    operands: &'a RowPass<'a, T>,
+    rows: [&'a [T]; MOST_ROWS],
+    a: &'a Line<'a, T>,
+    b: &'a Line<'a, T>,
+}
+
+impl<
+    T: Float,
+    const CHANNELS: bool,
+    const YA: usize,
+    const YB: usize,
+    const LEAD: usize,
+    const X0: usize,
+    const X1: usize,
+> Pass<'_, T, CHANNELS, YA, YB, LEAD, X0, X1>
+{
+    /// Input offsets that any phase reads.
+    const OFFSETS: usize = if X0 + LEAD > X1 { X0 + LEAD } else { X1 };
+
+    /// Positions, or vectors of them; and those of which every phase is whole.
+    #[inline(always)]
+    fn iterations<S: Simd>(&self) -> (usize, usize) {
+        let [first, second] = self.operands.outputs;
+        let last = if X1 > 0 { second } else { first };
+        assert!(last <= first && first - last <= 1);
+        if CHANNELS {
+            (first, last)
+        } else {
+            let lanes = T::lanes::<S>();
+            (first.div_ceil(lanes), last / lanes)
+        }
+    }
+
+    /// That no access leaves its row, the weights or the outputs.
+    #[inline(always)]
+    fn check<S: Simd>(&self, iterations: usize, whole: usize) {
+        let (o, lanes) = (self.operands, T::lanes::<S>());
+        let last = o.x_at + LEAD * o.x_step + iterations * lanes;
+        assert!(o.x_at + LEAD * o.x_step >= (Self::OFFSETS - 1) * o.x_step);
+        for row in &self.rows[..YA] {
+            assert!(last <= row.len());
+        }
+        let read = if CHANNELS { lanes } else { 1 };
+        let ([ya, yb], y_step) = o.y_weights;
+        let ([x0, x1], x_step) = o.x_weights;
+        let y = (ya + (YA - 1) * y_step).max(if YB > 0 { yb + (YB - 1) * y_step } else { 0 });
+        let x = (x0 + (X0 - 1) * x_step).max(if X1 > 0 { x1 + (X1 - 1) * x_step } else { 0 });
+        assert!(y + x + read <= o.weights.len());
+        assert!(o.bias.len() >= read && o.channels <= lanes);
+        for line in [self.a, self.b] {
+            let [step, phase] = line.steps;
+            let end = if CHANNELS {
+                // Position after position, phase after phase; the last may lack its second phase.
+                let (count, last) = if whole == iterations && X1 > 0 { (iterations, phase) } else { (iterations, 0) };
+                if count > 0 { (count - 1) * step + last + o.channels } else { 0 }
+            } else if step == 0 {
+                PAIR * lanes
+            } else {
+                assert!(step == if X1 > 0 { PAIR * lanes } else { lanes });
+                o.outputs[0] + if X1 > 0 { o.outputs[1] } else { 0 }
+            };
+            assert!(end <= line.len);
+        }
+    }
+
+    /// The weights of one row and one phase.
+    #[inline(always)]
+    fn weights<S: Simd, const Y: usize, const X: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        phase: usize,
+    ) -> [[T::Vector<S>; X]; Y] {
+        let o = self.operands;
+        let mut weights = [[T::splat(simd, T::default()); X]; Y];
+        for (m, weights) in weights.iter_mut().enumerate() {
+            for (j, weight) in weights.iter_mut().enumerate() {
+                let at = o.y_weights.0[row] + m * o.y_weights.1 + o.x_weights.0[phase] + j * o.x_weights.1;
+                // SAFETY: inside, as `check` found.
+                *weight = unsafe {
+                    let from = o.weights.as_ptr().add(at);
+                    if CHANNELS { from.cast::<T::Vector<S>>().read_unaligned() } else { T::splat(simd, *from) }
+                };
+            }
+        }
+        weights
+    }
+
+    /// Position `i` of one row: both phases, from `to` on.
+    ///
+    /// # Safety
+    /// Where lanes are channels, `channels` elements of each phase that is written lie inside; else one vector for each
+    /// phase does.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, simd: S, to: *mut T, phase: usize, sums: [T::Vector<S>; PAIR], both: bool) {
+        let lanes = T::lanes::<S>();
+        // SAFETY: as promised.
+        unsafe {
+            if CHANNELS {
+                put_channels(simd, to, self.operands.channels, sums[0]);
+                if X1 > 0 && both {
+                    put_channels(simd, to.add(phase), self.operands.channels, sums[1]);
+                }
+            } else if X1 > 0 {
+                let [low, high] = interleave_pair::<T, S>(simd, sums[0], sums[1]);
+                to.cast::<T::Vector<S>>().write_unaligned(low);
+                to.add(lanes).cast::<T::Vector<S>>().write_unaligned(high);
+            } else {
+                to.cast::<T::Vector<S>>().write_unaligned(sums[0]);
+            }
+        }
+    }
+}
+
+impl<
+    T: Float,
+    const CHANNELS: bool,
+    const YA: usize,
+    const YB: usize,
+    const LEAD: usize,
+    const X0: usize,
+    const X1: usize,
+> WithSimd for Pass<'_, T, CHANNELS, YA, YB, LEAD, X0, X1>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (o, lanes) = (self.operands, T::lanes::<S>());
+        let (iterations, whole) = self.iterations::<S>();
+        self.check::<S>(iterations, whole);
+        let bias: T::Vector<S> =
+            if CHANNELS { bytemuck::cast_slice(&o.bias[..lanes])[0] } else { T::splat(simd, o.bias[0]) };
+        let a0: [[T::Vector<S>; X0]; YA] = self.weights(simd, 0, 0);
+        let a1: [[T::Vector<S>; X1]; YA] = self.weights(simd, 0, 1);
+        let b0: [[T::Vector<S>; X0]; YB] = self.weights(simd, 1, 0);
+        let b1: [[T::Vector<S>; X1]; YB] = self.weights(simd, 1, 1);
+        // Of the last input that any tap reads for position 0.
+        let first = o.x_at + LEAD * o.x_step;
+        let rows: [*const T; YA] = std::array::from_fn(|m| self.rows[m][first..].as_ptr());
+        // The last, partial vectors go here first.
+        let zero = T::splat(simd, T::default());
+        let mut rest = [[zero; PAIR]; PAIR];
+        let [rest_a, rest_b] = rest.each_mut().map(|r| r.as_mut_ptr().cast::<T>());
+        for i in 0..iterations {
+            let (mut sum_a, mut sum_b) = ([bias; PAIR], [bias; PAIR]);
+            for m in 0..YA {
+                for e in 0..Self::OFFSETS {
+                    // SAFETY: inside the row, as `check` found.
+                    let input = unsafe {
+                        let at = rows[m].add(i * lanes).sub(e * o.x_step);
+                        at.cast::<T::Vector<S>>().read_unaligned()
+                    };
+                    if e >= LEAD && e - LEAD < X0 {
+                        sum_a[0] = T::mul_add(simd, input, a0[m][e - LEAD], sum_a[0]);
+                        if m < YB {
+                            sum_b[0] = T::mul_add(simd, input, b0[m][e - LEAD], sum_b[0]);
+                        }
+                    }
+                    if e < X1 {
+                        sum_a[1] = T::mul_add(simd, input, a1[m][e], sum_a[1]);
+                        if m < YB {
+                            sum_b[1] = T::mul_add(simd, input, b1[m][e], sum_b[1]);
+                        }
+                    }
+                }
+            }
+            sum_a = activate_both::<T, S>(simd, o.activation, sum_a);
+            sum_b = activate_both::<T, S>(simd, o.activation, sum_b);
+            let both = i < whole;
+            // SAFETY: inside the lines, as `check` found: what is not whole goes to `rest`, unless lanes are channels.
+            unsafe {
+                let in_line = CHANNELS || both;
+                let to = if in_line { self.a.to.add(i * self.a.steps[0]) } else { rest_a };
+                self.store(simd, to, self.a.steps[1], sum_a, both);
+                if YB > 0 {
+                    let to = if in_line { self.b.to.add(i * self.b.steps[0]) } else { rest_b };
+                    self.store(simd, to, self.b.steps[1], sum_b, both);
+                }
+            }
+        }
+        if !CHANNELS && whole < iterations {
+            let each = if X1 > 0 { PAIR * lanes } else { lanes };
+            let len = o.outputs[0] + if X1 > 0 { o.outputs[1] } else { 0 } - whole * each;
+            for (line, rest) in [self.a, self.b].into_iter().zip(&rest).take(if YB > 0 { PAIR } else { 1 }) {
+                let rest: &[T] = bytemuck::cast_slice(rest);
+                // SAFETY: `len` elements are left in the line, as `check` found; nowhere has two vectors.
+                let to = unsafe { std::slice::from_raw_parts_mut(line.to.add(whole * line.steps[0]), len) };
+                to.copy_from_slice(&rest[..len]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn activate_both<T: Float, S: Simd>(
+    simd: S,
+    activation: Activation,
+    sums: [T::Vector<S>; PAIR],
+) -> [T::Vector<S>; PAIR] {
+    let [first, second] = sums;
+    [activate_vector::<T, S>(simd, activation, first), activate_vector::<T, S>(simd, activation, second)]
+}
+
+/// # Safety
+/// `channels` (one vector at most) may be written there.
+#[inline(always)]
+unsafe fn put_channels<T: Float, S: Simd>(simd: S, to: *mut T, channels: usize, sums: T::Vector<S>) {
+    // SAFETY: as promised.
+    unsafe {
+        if channels == T::lanes::<S>() {
+            to.cast::<T::Vector<S>>().write_unaligned(sums);
+        } else {
+            T::store_partial(simd, std::slice::from_raw_parts_mut(to, channels), sums);
+        }
+    }
+}

@@ -48,6 +48,12 @@ impl<'a, T: Float> Line<'a, T> {
         Self { to: unsafe { output.slice_ptr(start, len) }, len, steps, borrow: PhantomData }
     }
 
+    /// Where the phases of the first position go.
+    #[inline(always)]
+    fn phases(&self) -> [*mut T; PAIR] {
+        [self.to, self.to.wrapping_add(self.steps[1])]
+    }
+
     /// Throws everything away: two vectors that are written again and again.
     #[inline(always)]
     pub fn nowhere<S: Simd>(to: &'a mut [T::Vector<S>; PAIR]) -> Self {
@@ -61,10 +67,9 @@ impl<'a, T: Float> Line<'a, T> {
 pub struct RowPass<'a, T> {
     /// What a lane is.
     pub lanes_are: Lanes,
-    /// Element of an input row that the first tap of phase 0 reads for position 0; each further tap reads `x_step` earlier.
+    /// Element of an input row that the first tap of phase 0 reads for position 0; each further tap reads one position
+    /// earlier.
     pub x_at: usize,
-    /// See `x_at`.
-    pub x_step: usize,
     /// Weights of this channel, or of this vector of channels.
     pub weights: &'a [T],
     /// First weights of the two output rows, and the distance of successive taps along y.
@@ -112,9 +117,9 @@ macro_rules! forms {
                 let [a, b] = lines;
                 match (form, self.lanes_are) {
                     $((Form::$name, Lanes::Positions) =>
-                        simd.vectorize(Pass::<T, false, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),
+                        alone(simd, Pass::<T, false, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),
                     (Form::$name, Lanes::Channels) =>
-                        simd.vectorize(Pass::<T, true, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),)+
+                        alone(simd, Pass::<T, true, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),)+
                 }
             }
         }
@@ -131,6 +136,12 @@ forms! {
     K3S1: 3 0, 0 3 0; "Kernel 3, stride 1."
     Line4S2Odd: 1 0, 1 2 2; "One dimension, kernel 4, stride 2, cropped by 1."
     Line12S2Odd: 1 0, 1 6 6; "One dimension, kernel 12, stride 2, cropped by 5."
+}
+
+/// In a function of its own: inlined, the passes of all forms would share one set of registers.
+#[inline(never)]
+fn alone<S: Simd, P: WithSimd>(simd: S, pass: P) -> P::Output {
+    simd.vectorize(pass)
 }
 
 /// YA, YB: taps along y of rows a and b, which both read input row 0 first; YB = 0: there is no row b. X0, X1: taps of the
@@ -182,8 +193,9 @@ impl<
     #[inline(always)]
     fn check<S: Simd>(&self, iterations: usize, whole: usize) {
         let (o, lanes) = (self.operands, T::lanes::<S>());
-        let last = o.x_at + LEAD * o.x_step + iterations * lanes;
-        assert!(o.x_at + LEAD * o.x_step >= (Self::OFFSETS - 1) * o.x_step);
+        let step = if CHANNELS { lanes } else { 1 };
+        let last = o.x_at + LEAD * step + iterations * lanes;
+        assert!(o.x_at + LEAD * step >= (Self::OFFSETS - 1) * step);
         for row in &self.rows[..YA] {
             assert!(last <= row.len());
         }
@@ -233,27 +245,27 @@ impl<
         weights
     }
 
-    /// Position `i` of one row: both phases, from `to` on.
+    /// Both phases of one position of one row.
     ///
     /// # Safety
-    /// Where lanes are channels, `channels` elements of each phase that is written lie inside; else one vector for each
-    /// phase does.
+    /// Where lanes are channels, `channels` elements may be written at both places; else a vector may, at the second one
+    /// where there is a second phase.
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, to: *mut T, phase: usize, sums: [T::Vector<S>; PAIR], both: bool) {
-        let lanes = T::lanes::<S>();
+    unsafe fn store<S: Simd>(&self, simd: S, to: [*mut T; PAIR], sums: [T::Vector<S>; PAIR]) {
+        let channels = self.operands.channels;
         // SAFETY: as promised.
         unsafe {
-            if CHANNELS {
-                put_channels(simd, to, self.operands.channels, sums[0]);
-                if X1 > 0 && both {
-                    put_channels(simd, to.add(phase), self.operands.channels, sums[1]);
+            if CHANNELS && channels < T::lanes::<S>() {
+                T::store_partial(simd, std::slice::from_raw_parts_mut(to[0], channels), sums[0]);
+                if X1 > 0 {
+                    T::store_partial(simd, std::slice::from_raw_parts_mut(to[1], channels), sums[1]);
                 }
-            } else if X1 > 0 {
-                let [low, high] = interleave_pair::<T, S>(simd, sums[0], sums[1]);
-                to.cast::<T::Vector<S>>().write_unaligned(low);
-                to.add(lanes).cast::<T::Vector<S>>().write_unaligned(high);
-            } else {
-                to.cast::<T::Vector<S>>().write_unaligned(sums[0]);
+                return;
+            }
+            let sums = if CHANNELS || X1 == 0 { sums } else { interleave_pair::<T, S>(simd, sums[0], sums[1]) };
+            to[0].cast::<T::Vector<S>>().write_unaligned(sums[0]);
+            if X1 > 0 {
+                to[1].cast::<T::Vector<S>>().write_unaligned(sums[1]);
             }
         }
     }
@@ -282,48 +294,62 @@ impl<
         let a1: [[T::Vector<S>; X1]; YA] = self.weights(simd, 0, 1);
         let b0: [[T::Vector<S>; X0]; YB] = self.weights(simd, 1, 0);
         let b1: [[T::Vector<S>; X1]; YB] = self.weights(simd, 1, 1);
-        // Of the last input that any tap reads for position 0.
-        let first = o.x_at + LEAD * o.x_step;
-        let rows: [*const T; YA] = std::array::from_fn(|m| self.rows[m][first..].as_ptr());
-        // The last, partial vectors go here first.
-        let zero = T::splat(simd, T::default());
-        let mut rest = [[zero; PAIR]; PAIR];
-        let [rest_a, rest_b] = rest.each_mut().map(|r| r.as_mut_ptr().cast::<T>());
-        for i in 0..iterations {
-            let (mut sum_a, mut sum_b) = ([bias; PAIR], [bias; PAIR]);
-            for m in 0..YA {
-                for e in 0..Self::OFFSETS {
-                    // SAFETY: inside the row, as `check` found.
-                    let input = unsafe {
-                        let at = rows[m].add(i * lanes).sub(e * o.x_step);
-                        at.cast::<T::Vector<S>>().read_unaligned()
-                    };
-                    if e >= LEAD && e - LEAD < X0 {
-                        sum_a[0] = T::mul_add(simd, input, a0[m][e - LEAD], sum_a[0]);
-                        if m < YB {
-                            sum_b[0] = T::mul_add(simd, input, b0[m][e - LEAD], sum_b[0]);
-                        }
-                    }
-                    if e < X1 {
-                        sum_a[1] = T::mul_add(simd, input, a1[m][e], sum_a[1]);
-                        if m < YB {
-                            sum_b[1] = T::mul_add(simd, input, b1[m][e], sum_b[1]);
-                        }
-                    }
+        // The last input that any tap reads for position 0.
+        let step = if CHANNELS { lanes } else { 1 };
+        let first = o.x_at + LEAD * step;
+        let mut rows: [*const T; YA] = std::array::from_fn(|m| self.rows[m][first..].as_ptr());
+        let plain = matches!(o.activation, Activation::Identity | Activation::Sigmoid | Activation::Tanh);
+
+        // Whole positions first. What is left is one position at most: it goes to `rest`, or, where lanes are channels,
+        // its second phase does.
+        let mut rest = [[T::splat(simd, T::default()); PAIR]; PAIR];
+        let (mut to_a, mut to_b) = (self.a.phases(), self.b.phases());
+        let (step_a, step_b) = (self.a.steps[0], self.b.steps[0]);
+        let mut left = whole;
+        for last in [false, true] {
+            if last {
+                let [rest_a, rest_b] = rest.each_mut().map(|r| r.as_mut_ptr().cast::<T>());
+                let keep = if CHANNELS { 1 } else { 0 };
+                for p in keep..PAIR {
+                    (to_a[p], to_b[p]) = (rest_a.wrapping_add(p * lanes), rest_b.wrapping_add(p * lanes));
                 }
+                left = iterations - whole;
             }
-            sum_a = activate_both::<T, S>(simd, o.activation, sum_a);
-            sum_b = activate_both::<T, S>(simd, o.activation, sum_b);
-            let both = i < whole;
-            // SAFETY: inside the lines, as `check` found: what is not whole goes to `rest`, unless lanes are channels.
-            unsafe {
-                let in_line = CHANNELS || both;
-                let to = if in_line { self.a.to.add(i * self.a.steps[0]) } else { rest_a };
-                self.store(simd, to, self.a.steps[1], sum_a, both);
-                if YB > 0 {
-                    let to = if in_line { self.b.to.add(i * self.b.steps[0]) } else { rest_b };
-                    self.store(simd, to, self.b.steps[1], sum_b, both);
+            while left > 0 {
+                let (mut sum_a, mut sum_b) = ([bias; PAIR], [bias; PAIR]);
+                for m in 0..YA {
+                    for e in 0..Self::OFFSETS {
+                        // SAFETY: inside the row, as `check` found.
+                        let input = unsafe { rows[m].sub(e * step).cast::<T::Vector<S>>().read_unaligned() };
+                        if e >= LEAD && e - LEAD < X0 {
+                            sum_a[0] = T::mul_add(simd, input, a0[m][e - LEAD], sum_a[0]);
+                            if m < YB {
+                                sum_b[0] = T::mul_add(simd, input, b0[m][e - LEAD], sum_b[0]);
+                            }
+                        }
+                        if e < X1 {
+                            sum_a[1] = T::mul_add(simd, input, a1[m][e], sum_a[1]);
+                            if m < YB {
+                                sum_b[1] = T::mul_add(simd, input, b1[m][e], sum_b[1]);
+                            }
+                        }
+                    }
+                    rows[m] = rows[m].wrapping_add(lanes);
                 }
+                if !plain {
+                    sum_a = activate_both::<T, S>(simd, o.activation, sum_a);
+                    sum_b = activate_both::<T, S>(simd, o.activation, sum_b);
+                }
+                // SAFETY: inside the lines, as `check` found, or in `rest`.
+                unsafe {
+                    self.store(simd, to_a, sum_a);
+                    if YB > 0 {
+                        self.store(simd, to_b, sum_b);
+                    }
+                }
+                to_a = to_a.map(|to| to.wrapping_add(step_a));
+                to_b = to_b.map(|to| to.wrapping_add(step_b));
+                left -= 1;
             }
         }
         if !CHANNELS && whole < iterations {
@@ -347,18 +373,4 @@ fn activate_both<T: Float, S: Simd>(
 ) -> [T::Vector<S>; PAIR] {
     let [first, second] = sums;
     [activate_vector::<T, S>(simd, activation, first), activate_vector::<T, S>(simd, activation, second)]
-}
-
-/// # Safety
-/// `channels` (one vector at most) may be written there.
-#[inline(always)]
-unsafe fn put_channels<T: Float, S: Simd>(simd: S, to: *mut T, channels: usize, sums: T::Vector<S>) {
-    // SAFETY: as promised.
-    unsafe {
-        if channels == T::lanes::<S>() {
-            to.cast::<T::Vector<S>>().write_unaligned(sums);
-        } else {
-            T::store_partial(simd, std::slice::from_raw_parts_mut(to, channels), sums);
-        }
-    }
 }

@@ -82,7 +82,7 @@ impl Blocking {
         // Along x: as many positions as the padded rows and the waiting phases allow, in equal parts.
         let depth = az.phases.iter().map(|p| p.taps).max().unwrap_or(0);
         // Rows are padded for the next pair, too: its loads then meet stores that have left the store buffer.
-        let ahead = (2 * PAIR - 1).div_ceil(ay.axis.stride);
+        let ahead = 6;
         let ring = (span(&reach_y) + ahead).min(g.input()[1].max(1)).next_power_of_two();
         let waiting =
             if lanes_are == Lanes::Positions && ax.axis.stride > PAIR { PAIR * ax.phases.len() } else { 0 };

@@ -24,7 +24,7 @@ pub fn form(geometry: &Geometry) -> Option<Form> {
         _ => return None,
     };
     match (ax.axis.stride, &ax.phases[..]) {
-        (1, [all]) => Form::find(y, 0, [all.taps, 0]),
+        (1, [all]) if ax.axis.dilation == 1 => Form::find(y, 0, [all.taps, 0]),
         (2, [first, second]) if ax.axis.dilation == 1 => {
             let lead = usize::try_from(second.base - first.base).ok()?;
             Form::find(y, lead, [first.taps, second.taps])
@@ -59,7 +59,6 @@ impl<T: Float> Piece<'_, '_, T> {
         let pass = RowPass {
             lanes_are: b.lanes_are,
             x_at: (b.x_start + first.base * b.unit as i64) as usize,
-            x_step: first.input_step * b.unit,
             weights: &plan.weights[channel * taps..][..taps * b.unit],
             y_weights: ([0, kw * b.unit], ay.axis.stride * kw * b.unit),
             x_weights: ([first.first_tap * b.unit, second.first_tap * b.unit], first.tap_step * b.unit),

@@ -12,6 +12,7 @@
 //! ```
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -22,43 +23,41 @@ use super::vector::Float;
 use crate::machine::parallel::SharedOutput;
 use crate::problem::epilogue::Activation;
 
-/// Taps along y at most.
-pub const MOST_ROWS: usize = 3;
-
-/// Where one output row goes.
+/// Where one output row goes, and those of the pairs after it.
 #[derive(Debug)]
 pub struct Line<'a, T> {
     to: *mut T,
     /// Elements that may be written.
     len: usize,
-    /// Distance of successive positions, and of the phases of one position.
-    steps: [usize; 2],
+    /// Distance of successive positions, of the phases of one position, and of the rows of successive pairs.
+    steps: [usize; 3],
     borrow: PhantomData<&'a mut [T]>,
 }
 
 impl<'a, T: Float> Line<'a, T> {
-    /// The `len` elements of `output` from `start` on; `steps`: from one position (or vector of them) to the next, and
-    /// from one phase to the next.
+    /// The `len` elements of `output` from `start` on; `steps`: from one position (or vector of them) to the next,
+    /// from one phase and from one pair of rows to the next.
     ///
     /// # Safety
     /// While the line lives, nobody else accesses those of the elements that a pass writes.
     #[inline(always)]
-    pub unsafe fn new(output: SharedOutput<'a, T>, start: usize, len: usize, steps: [usize; 2]) -> Self {
+    pub unsafe fn new(output: SharedOutput<'a, T>, start: usize, len: usize, steps: [usize; 3]) -> Self {
         // SAFETY: the promise is passed on; `RowPass::check` keeps every access inside.
         Self { to: unsafe { output.slice_ptr(start, len) }, len, steps, borrow: PhantomData }
     }
 
-    /// Where the phases of the first position go.
+    /// Where the phases of the first position of a pair go.
     #[inline(always)]
-    fn phases(&self) -> [*mut T; PAIR] {
-        [self.to, self.to.wrapping_add(self.steps[1])]
+    fn phases(&self, pair: usize) -> [*mut T; PAIR] {
+        let to = self.to.wrapping_add(pair * self.steps[2]);
+        [to, to.wrapping_add(self.steps[1])]
     }
 
     /// Throws everything away: two vectors that are written again and again.
     #[inline(always)]
     pub fn nowhere<S: Simd>(to: &'a mut [T::Vector<S>; PAIR]) -> Self {
         let lanes = T::lanes::<S>();
-        Self { to: to.as_mut_ptr().cast(), len: PAIR * lanes, steps: [0, lanes], borrow: PhantomData }
+        Self { to: to.as_mut_ptr().cast(), len: PAIR * lanes, steps: [0, lanes, 0], borrow: PhantomData }
     }
 }
 
@@ -67,6 +66,18 @@ impl<'a, T: Float> Line<'a, T> {
 pub struct RowPass<'a, T> {
     /// What a lane is.
     pub lanes_are: Lanes,
+    /// Padded input rows, `ring` (a power of 2) of them, each of `pitch` elements.
+    pub rows: &'a [T],
+    /// Rows that are held at a time.
+    pub ring: usize,
+    /// Distance of the rows.
+    pub pitch: usize,
+    /// A row where there is no input.
+    pub zeros: &'a [T],
+    /// Input rows.
+    pub height: usize,
+    /// Rows between successive taps along y.
+    pub row_step: usize,
     /// Element of an input row that the first tap of phase 0 reads for position 0; each further tap reads one position
     /// earlier.
     pub x_at: usize,
@@ -105,21 +116,21 @@ macro_rules! forms {
         }
 
         impl<T: Float> RowPass<'_, T> {
-            /// Writes two rows, or the first alone; `rows`: padded input rows, one for each tap along y.
+            /// Writes pairs of rows, or single ones, one for each of `first`: the first input row that they read.
             #[inline(always)]
             pub fn run<S: Simd>(
                 &self,
                 simd: S,
                 form: Form,
-                rows: [&[T]; MOST_ROWS],
+                first: Range<usize>,
                 lines: &[Line<'_, T>; PAIR],
             ) {
                 let [a, b] = lines;
                 match (form, self.lanes_are) {
                     $((Form::$name, Lanes::Positions) =>
-                        alone(simd, Pass::<T, false, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),
+                        alone(simd, Pass::<T, false, $ya, $yb, $lead, $x0, $x1> { operands: self, first, a, b }),
                     (Form::$name, Lanes::Channels) =>
-                        alone(simd, Pass::<T, true, $ya, $yb, $lead, $x0, $x1> { operands: self, rows, a, b }),)+
+                        alone(simd, Pass::<T, true, $ya, $yb, $lead, $x0, $x1> { operands: self, first, a, b }),)+
                 }
             }
         }
@@ -140,7 +151,7 @@ forms! {
 
 /// In a function of its own: inlined, the passes of all forms would share one set of registers.
 #[inline(never)]
-fn alone<S: Simd, P: WithSimd>(simd: S, pass: P) -> P::Output {
+pub fn alone<S: Simd, P: WithSimd>(simd: S, pass: P) -> P::Output {
     simd.vectorize(pass)
 }
 
@@ -157,7 +168,7 @@ struct Pass<
     const X1: usize,
 > {
     operands: &'a RowPass<'a, T>,
-    rows: [&'a [T]; MOST_ROWS],
+    first: Range<usize>,
     a: &'a Line<'a, T>,
     b: &'a Line<'a, T>,
 }
@@ -196,9 +207,8 @@ impl<
         let step = if CHANNELS { lanes } else { 1 };
         let last = o.x_at + LEAD * step + iterations * lanes;
         assert!(o.x_at + LEAD * step >= (Self::OFFSETS - 1) * step);
-        for row in &self.rows[..YA] {
-            assert!(last <= row.len());
-        }
+        assert!(o.ring.is_power_of_two() && o.rows.len() >= o.ring * o.pitch);
+        assert!(last <= o.pitch && last <= o.zeros.len());
         let read = if CHANNELS { lanes } else { 1 };
         let ([ya, yb], y_step) = o.y_weights;
         let ([x0, x1], x_step) = o.x_weights;
@@ -207,7 +217,7 @@ impl<
         assert!(y + x + read <= o.weights.len());
         assert!(o.bias.len() >= read && o.channels <= lanes);
         for line in [self.a, self.b] {
-            let [step, phase] = line.steps;
+            let [step, phase, pair] = line.steps;
             let end = if CHANNELS {
                 // Position after position, phase after phase; the last may lack its second phase.
                 let (count, last) = if whole == iterations && X1 > 0 { (iterations, phase) } else { (iterations, 0) };
@@ -218,7 +228,7 @@ impl<
                 assert!(step == if X1 > 0 { PAIR * lanes } else { lanes });
                 o.outputs[0] + if X1 > 0 { o.outputs[1] } else { 0 }
             };
-            assert!(end <= line.len);
+            assert!(end + (self.first.len() - 1) * pair <= line.len);
         }
     }
 
@@ -287,6 +297,9 @@ impl<
     fn with_simd<S: Simd>(self, simd: S) {
         let (o, lanes) = (self.operands, T::lanes::<S>());
         let (iterations, whole) = self.iterations::<S>();
+        if self.first.is_empty() {
+            return;
+        }
         self.check::<S>(iterations, whole);
         let bias: T::Vector<S> =
             if CHANNELS { bytemuck::cast_slice(&o.bias[..lanes])[0] } else { T::splat(simd, o.bias[0]) };
@@ -296,70 +309,81 @@ impl<
         let b1: [[T::Vector<S>; X1]; YB] = self.weights(simd, 1, 1);
         // The last input that any tap reads for position 0.
         let step = if CHANNELS { lanes } else { 1 };
-        let first = o.x_at + LEAD * step;
-        let mut rows: [*const T; YA] = std::array::from_fn(|m| self.rows[m][first..].as_ptr());
+        let at = o.x_at + LEAD * step;
         let plain = matches!(o.activation, Activation::Identity | Activation::Sigmoid | Activation::Tanh);
-
-        // Whole positions first. What is left is one position at most: it goes to `rest`, or, where lanes are channels,
-        // its second phase does.
         let mut rest = [[T::splat(simd, T::default()); PAIR]; PAIR];
-        let (mut to_a, mut to_b) = (self.a.phases(), self.b.phases());
         let (step_a, step_b) = (self.a.steps[0], self.b.steps[0]);
-        let mut left = whole;
-        for last in [false, true] {
-            if last {
-                let [rest_a, rest_b] = rest.each_mut().map(|r| r.as_mut_ptr().cast::<T>());
-                let keep = if CHANNELS { 1 } else { 0 };
-                for p in keep..PAIR {
-                    (to_a[p], to_b[p]) = (rest_a.wrapping_add(p * lanes), rest_b.wrapping_add(p * lanes));
+        for pair in 0..self.first.len() {
+            let mut rows: [*const T; YA] = [o.zeros.as_ptr().wrapping_add(at); YA];
+            let mut row = self.first.start + pair;
+            for from in &mut rows {
+                if row < o.height {
+                    *from = o.rows.as_ptr().wrapping_add((row & (o.ring - 1)) * o.pitch + at);
                 }
-                left = iterations - whole;
+                row = row.wrapping_sub(o.row_step);
             }
-            while left > 0 {
-                let (mut sum_a, mut sum_b) = ([bias; PAIR], [bias; PAIR]);
-                for m in 0..YA {
-                    for e in 0..Self::OFFSETS {
-                        // SAFETY: inside the row, as `check` found.
-                        let input = unsafe { rows[m].sub(e * step).cast::<T::Vector<S>>().read_unaligned() };
-                        if e >= LEAD && e - LEAD < X0 {
-                            sum_a[0] = T::mul_add(simd, input, a0[m][e - LEAD], sum_a[0]);
-                            if m < YB {
-                                sum_b[0] = T::mul_add(simd, input, b0[m][e - LEAD], sum_b[0]);
-                            }
-                        }
-                        if e < X1 {
-                            sum_a[1] = T::mul_add(simd, input, a1[m][e], sum_a[1]);
-                            if m < YB {
-                                sum_b[1] = T::mul_add(simd, input, b1[m][e], sum_b[1]);
-                            }
-                        }
+            // Whole positions first. What is left is one position at most: it goes to `rest`, or, where lanes are
+            // channels, its second phase does.
+            let (mut to_a, mut to_b) = (self.a.phases(pair), self.b.phases(pair));
+            let mut left = whole;
+            for last in [false, true] {
+                if last {
+                    left = iterations - whole;
+                    if left == 0 {
+                        break;
                     }
-                    rows[m] = rows[m].wrapping_add(lanes);
-                }
-                if !plain {
-                    sum_a = activate_both::<T, S>(simd, o.activation, sum_a);
-                    sum_b = activate_both::<T, S>(simd, o.activation, sum_b);
-                }
-                // SAFETY: inside the lines, as `check` found, or in `rest`.
-                unsafe {
-                    self.store(simd, to_a, sum_a);
-                    if YB > 0 {
-                        self.store(simd, to_b, sum_b);
+                    let [rest_a, rest_b] = rest.each_mut().map(|r| r.as_mut_ptr().cast::<T>());
+                    for p in if CHANNELS { 1 } else { 0 }..PAIR {
+                        (to_a[p], to_b[p]) = (rest_a.wrapping_add(p * lanes), rest_b.wrapping_add(p * lanes));
                     }
                 }
-                to_a = to_a.map(|to| to.wrapping_add(step_a));
-                to_b = to_b.map(|to| to.wrapping_add(step_b));
-                left -= 1;
+                while left > 0 {
+                    let (mut sum_a, mut sum_b) = ([bias; PAIR], [bias; PAIR]);
+                    for m in 0..YA {
+                        for e in 0..Self::OFFSETS {
+                            // SAFETY: inside the row, as `check` found.
+                            let input =
+                                unsafe { rows[m].sub(e * step).cast::<T::Vector<S>>().read_unaligned() };
+                            if e >= LEAD && e - LEAD < X0 {
+                                sum_a[0] = T::mul_add(simd, input, a0[m][e - LEAD], sum_a[0]);
+                                if m < YB {
+                                    sum_b[0] = T::mul_add(simd, input, b0[m][e - LEAD], sum_b[0]);
+                                }
+                            }
+                            if e < X1 {
+                                sum_a[1] = T::mul_add(simd, input, a1[m][e], sum_a[1]);
+                                if m < YB {
+                                    sum_b[1] = T::mul_add(simd, input, b1[m][e], sum_b[1]);
+                                }
+                            }
+                        }
+                        rows[m] = rows[m].wrapping_add(lanes);
+                    }
+                    if !plain {
+                        sum_a = activate_both::<T, S>(simd, o.activation, sum_a);
+                        sum_b = activate_both::<T, S>(simd, o.activation, sum_b);
+                    }
+                    // SAFETY: inside the lines, as `check` found, or in `rest`.
+                    unsafe {
+                        self.store(simd, to_a, sum_a);
+                        if YB > 0 {
+                            self.store(simd, to_b, sum_b);
+                        }
+                    }
+                    to_a = to_a.map(|to| to.wrapping_add(step_a));
+                    to_b = to_b.map(|to| to.wrapping_add(step_b));
+                    left -= 1;
+                }
             }
-        }
-        if !CHANNELS && whole < iterations {
-            let each = if X1 > 0 { PAIR * lanes } else { lanes };
-            let len = o.outputs[0] + if X1 > 0 { o.outputs[1] } else { 0 } - whole * each;
-            for (line, rest) in [self.a, self.b].into_iter().zip(&rest).take(if YB > 0 { PAIR } else { 1 }) {
-                let rest: &[T] = bytemuck::cast_slice(rest);
-                // SAFETY: `len` elements are left in the line, as `check` found; nowhere has two vectors.
-                let to = unsafe { std::slice::from_raw_parts_mut(line.to.add(whole * line.steps[0]), len) };
-                to.copy_from_slice(&rest[..len]);
+            if !CHANNELS && whole < iterations {
+                let each = if X1 > 0 { PAIR * lanes } else { lanes };
+                let len = o.outputs[0] + if X1 > 0 { o.outputs[1] } else { 0 } - whole * each;
+                for (line, rest) in [self.a, self.b].into_iter().zip(&rest).take(if YB > 0 { PAIR } else { 1 }) {
+                    let rest: &[T] = bytemuck::cast_slice(rest);
+                    let to = line.phases(pair)[0].wrapping_add(whole * line.steps[0]);
+                    // SAFETY: `len` elements are left in the line, as `check` found; nowhere has two vectors.
+                    unsafe { std::ptr::copy_nonoverlapping(rest[..len].as_ptr(), to, len) };
+                }
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use super::passes::form;
 use crate::contract::request::Request;
 use crate::machine::roofs::Roofs;
 use crate::machine::scratch::Scratch;
+use crate::microkernels::row_pass::Form;
 use crate::microkernels::row_tile::{Lanes, PAIR, max_vectors};
 use crate::problem::geometry::AxisGeometry;
 use crate::problem::problem::Layout;
@@ -24,6 +26,8 @@ const TASKS_PER_THREAD: usize = 8;
 /// The sizes, all fixed when the plan is made.
 #[derive(Debug, Clone)]
 pub struct Blocking {
+    /// The pass that makes whole rows, where there is one.
+    pub form: Option<Form>,
     pub lanes_are: Lanes,
     /// Elements of one vector.
     pub lanes: usize,
@@ -82,7 +86,7 @@ impl Blocking {
         // Along x: as many positions as the padded rows and the waiting phases allow, in equal parts.
         let depth = az.phases.iter().map(|p| p.taps).max().unwrap_or(0);
         // Rows are padded for the next pair, too: its loads then meet stores that have left the store buffer.
-        let ahead = 6;
+        let ahead = (2 * PAIR - 1).div_ceil(ay.axis.stride);
         let ring = (span(&reach_y) + ahead).min(g.input()[1].max(1)).next_power_of_two();
         let waiting =
             if lanes_are == Lanes::Positions && ax.axis.stride > PAIR { PAIR * ax.phases.len() } else { 0 };
@@ -99,6 +103,13 @@ impl Blocking {
         let x_start = lead as i64 - reach_x.start * unit as i64;
         let pitch = (lead + (positions + span(&reach_x)) * unit).next_multiple_of(64 / size);
 
+        // Whole rows are made many at a time.
+        let form = form(g);
+        let mut ring = ring;
+        while form.is_some() && ring < g.input()[1] && 2 * ring * pitch * size <= RING_BYTES {
+            ring *= 2;
+        }
+
         let (output_rows, threads) = (az.output * ay.output, request.target.threads);
         let wanted = if threads == 1 {
             1
@@ -111,6 +122,7 @@ impl Blocking {
         let row_pieces = output_rows.div_ceil(rows);
         let pieces = (outer * row_pieces).div_ceil(wanted).max(1);
         Self {
+            form,
             lanes_are,
             lanes,
             vectors,

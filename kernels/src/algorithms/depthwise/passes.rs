@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
+use super::blocking::Blocking;
 use super::rows::Source;
 use super::run::{Activate, Piece};
 use super::store::Place;
-use crate::microkernels::row_pass::{Form, Line, MOST_ROWS, RowPass};
+use crate::microkernels::row_pass::{Form, Line, RowPass, alone};
 use crate::microkernels::row_tile::{Lanes, PAIR};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -34,6 +35,16 @@ pub fn form(geometry: &Geometry) -> Option<Form> {
 }
 
 impl<T: Float> Piece<'_, '_, T> {
+    /// The zeros beside all rows: they stay while the positions along x do.
+    #[inline(always)]
+    pub fn clear_sides(&mut self) {
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let source = Source::new(g, b, self.input, (self.image, self.channel, self.channels), self.x.start);
+        for row in self.rows.chunks_exact_mut(b.pitch) {
+            source.clear_sides(row);
+        }
+    }
+
     /// The output rows (z, y) of one z, which reads input `z_input`.
     #[inline(always)]
     pub fn pass_rows<S: Simd>(&mut self, simd: S, form: Form, z: usize, z_input: usize, y: Range<usize>) {
@@ -54,48 +65,51 @@ impl<T: Float> Piece<'_, '_, T> {
         let start = g.output_at(self.image, channel, [z, 0, self.x.start * stride]);
         let row_step = g.output_at(0, 0, [0, 1, 0]);
 
-        let (rows, zeros) = self.rows.split_at_mut(b.rows_len - b.pitch);
-        let (zeros, mask) = (&zeros[..b.pitch], b.ring - 1);
-        let pass = RowPass {
-            lanes_are: b.lanes_are,
-            x_at: (b.x_start + first.base * b.unit as i64) as usize,
-            weights: &plan.weights[channel * taps..][..taps * b.unit],
-            y_weights: ([0, kw * b.unit], ay.axis.stride * kw * b.unit),
-            x_weights: ([first.first_tap * b.unit, second.first_tap * b.unit], first.tap_step * b.unit),
-            bias: &plan.bias[channel..][..b.unit],
-            activation: plan.epilogue.activation,
-            outputs,
-            channels,
-        };
-        let mut dust = [[T::splat(simd, T::default()); PAIR]; PAIR];
-
-        // Output o reads input (o + crop) / stride first, and then upwards.
+        // Output o reads input (o + crop) / stride first, and then upwards: both rows of a pair the same ones. Pairs that
+        // lack a row, at the ends, come alone.
         let (crop, stride, height) = (ay.axis.padding.0, ay.axis.stride, g.input()[1]);
         let (begin, end) = ((y.start + crop) / stride, (y.end - 1 + crop) / stride + 1);
+        let whole = (y.start + crop).div_ceil(stride)..(y.end + crop) / stride;
         let back = (ay.axis.kernel - 1) / stride * ay.axis.dilation;
+        let chunk = b.ring.saturating_sub(back).max(1);
+        let mut dust = [[T::splat(simd, T::default()); PAIR]; PAIR];
         let mut filled = begin.saturating_sub(back);
-        for t in begin..end {
-            let needed = (t + 1 + b.ahead).min(end).min(height);
-            while filled < needed {
-                source.fill(simd, z_input, filled, &mut rows[(filled & mask) * b.pitch..][..b.pitch]);
-                filled += 1;
-            }
-            let (mut read, mut row) = ([zeros; MOST_ROWS], t);
-            for to in &mut read {
-                *to = if row < height { &rows[(row & mask) * b.pitch..][..b.pitch] } else { zeros };
-                row = row.wrapping_sub(ay.axis.dilation);
-            }
+        let mut t = begin;
+        while t < end {
+            let next = if whole.contains(&t) { whole.end.min(t + chunk) } else { t + 1 };
+            let (rows, zeros) = self.rows.split_at_mut(b.rows_len - b.pitch);
+            alone(simd, Fill { source: &source, z: z_input, y: filled..next.min(height), ring: b, rows: &mut *rows });
+            filled = filled.max(next.min(height));
             let [dust_a, dust_b] = &mut dust;
             let mut lines = [Line::nowhere::<S>(dust_a), Line::nowhere::<S>(dust_b)];
             for (side, line) in lines[..stride].iter_mut().enumerate() {
                 let o = stride * t + side;
                 if o >= y.start + crop && o < y.end + crop {
                     let at = start + (o - crop) * row_step;
-                    // SAFETY: the row belongs to this piece alone.
-                    *line = unsafe { Line::new(self.output, at, len, steps) };
+                    let len = (next - t - 1) * stride * row_step + len;
+                    // SAFETY: the rows belong to this piece alone.
+                    *line = unsafe { Line::new(self.output, at, len, [steps[0], steps[1], stride * row_step]) };
                 }
             }
-            pass.run(simd, form, read, &lines);
+            let pass = RowPass {
+                lanes_are: b.lanes_are,
+                rows,
+                ring: b.ring,
+                pitch: b.pitch,
+                zeros,
+                height,
+                row_step: ay.axis.dilation,
+                x_at: (b.x_start + first.base * b.unit as i64) as usize,
+                weights: &plan.weights[channel * taps..][..taps * b.unit],
+                y_weights: ([0, kw * b.unit], stride * kw * b.unit),
+                x_weights: ([first.first_tap * b.unit, second.first_tap * b.unit], first.tap_step * b.unit),
+                bias: &plan.bias[channel..][..b.unit],
+                activation: plan.epilogue.activation,
+                outputs,
+                channels,
+            };
+            pass.run(simd, form, t..next, &lines);
+            t = next;
         }
         if plan.epilogue.activation.is_transcendental() {
             let mut place = Place::new(self.output, (g, b), (self.image, channel, channels), z, &self.x);
@@ -103,6 +117,27 @@ impl<T: Float> Piece<'_, '_, T> {
                 place.set_rows(y, 1);
                 simd.vectorize(Activate { place: &place, rows: 1, activation: plan.epilogue.activation });
             }
+        }
+    }
+}
+
+/// Copies input rows into the ring; the zeros beside them are there.
+struct Fill<'a, T> {
+    source: &'a Source<'a, T>,
+    z: usize,
+    y: Range<usize>,
+    ring: &'a Blocking,
+    rows: &'a mut [T],
+}
+
+impl<T: Float> WithSimd for Fill<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (mask, pitch) = (self.ring.ring - 1, self.ring.pitch);
+        for y in self.y {
+            self.source.fill_inside(simd, self.z, y, &mut self.rows[(y & mask) * pitch..][..pitch]);
         }
     }
 }

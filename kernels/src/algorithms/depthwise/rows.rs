@@ -66,11 +66,22 @@ impl<'a, T: Float> Source<'a, T> {
     /// Fills one padded row with input row (z, y): zeros where there is no input.
     #[inline(always)]
     pub fn fill<S: Simd>(&self, simd: S, z: usize, y: usize, row: &mut [T]) {
+        self.clear_sides(row);
+        self.fill_inside(simd, z, y, row);
+    }
+
+    /// The zeros before and after the input.
+    #[inline(always)]
+    pub fn clear_sides(&self, row: &mut [T]) {
         let row = &mut row[self.lead..][..self.left + self.inside + self.right];
-        let (left, row) = row.split_at_mut(self.left);
-        let (row, right) = row.split_at_mut(self.inside);
-        left.fill(T::default());
-        right.fill(T::default());
+        row[..self.left].fill(T::default());
+        row[self.left + self.inside..].fill(T::default());
+    }
+
+    /// The input alone.
+    #[inline(always)]
+    pub fn fill_inside<S: Simd>(&self, simd: S, z: usize, y: usize, row: &mut [T]) {
+        let row = &mut row[self.lead + self.left..][..self.inside];
         if row.is_empty() {
             return;
         }

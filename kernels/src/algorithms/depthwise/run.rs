@@ -7,7 +7,6 @@ use pulp::{Simd, WithSimd};
 use super::blocking::Blocking;
 use super::exact::{Outputs, exact_rows};
 use super::pairs::{Pair, Steps, phase_of, row_pairs, valid_runs, x_pairs};
-use super::passes::form;
 use super::rows::Source;
 use super::store::{Place, Tile};
 use crate::contract::kernel::Prepared;
@@ -18,7 +17,6 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
-use crate::microkernels::row_pass::Form;
 use crate::microkernels::row_tile::{Lanes, Operands, PAIR, max_vectors, with_vectors};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::{Activation, Epilogue};
@@ -36,8 +34,6 @@ pub struct PreparedDepthwise<T> {
     row_pairs: Vec<Pair>,
     /// Phases along x, two by two.
     x_pairs: Vec<Pair>,
-    /// The pass that makes whole rows, where there is one.
-    form: Option<Form>,
     /// Non-finite weights: no tap may meet the zeros beside a row, since 0·∞ is not 0.
     exact_taps: bool,
     /// `[unit][tap][channel of the unit]`.
@@ -58,7 +54,6 @@ impl<T: Float> PreparedDepthwise<T> {
             scratch,
             row_pairs: row_pairs(&axes[1], steps_y(request.geometry, &blocking))?,
             x_pairs: x_pairs(&axes[2], Steps { input: blocking.unit, weight: blocking.unit })?,
-            form: form(request.geometry),
             exact_taps: false,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights(request))?,
             bias: AlignedVec::zeroed("bias", blocking.channels())?,
@@ -139,6 +134,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let [_, height, _] = g.output();
         let all = g.problem().batch() * b.units * b.row_pieces * b.x_pieces;
         let (rows, phases) = slot.split_at_mut(b.rows_len);
+        let mut cleared = None;
         rows[b.rows_len - b.pitch..].fill(T::default());
         for piece in pieces.start..pieces.end.min(all) {
             let (x, rest) = (piece % b.x_pieces, piece / b.x_pieces);
@@ -156,6 +152,10 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 rows: &mut *rows,
                 phases: &mut *phases,
             };
+            if b.form.is_some() && cleared != Some(x) {
+                piece.clear_sides();
+                cleared = Some(x);
+            }
             let end = ((r + 1) * b.rows).min(g.output()[0] * height);
             let mut row = r * b.rows;
             while row < end {
@@ -164,7 +164,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 let z_input = Some(z + g.axes()[0].axis.padding.0).filter(|&z| z < g.input()[0]);
                 if plan.exact_taps {
                     exact_rows(&piece.outputs(), z, y..y + next - row);
-                } else if let (Some(form), Some(z_input)) = (plan.form, z_input) {
+                } else if let (Some(form), Some(z_input)) = (b.form, z_input) {
                     piece.pass_rows(simd, form, z, z_input, y..y + next - row);
                 } else {
                     piece.rows(simd, z, y..y + next - row);

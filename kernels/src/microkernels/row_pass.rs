@@ -220,7 +220,8 @@ impl<
             let [step, phase, pair] = line.steps;
             let end = if CHANNELS {
                 // Position after position, phase after phase; the last may lack its second phase.
-                let (count, last) = if whole == iterations && X1 > 0 { (iterations, phase) } else { (iterations, 0) };
+                let (count, last) =
+                    if whole == iterations && X1 > 0 { (iterations, phase) } else { (iterations, 0) };
                 if count > 0 { (count - 1) * step + last + o.channels } else { 0 }
             } else if step == 0 {
                 PAIR * lanes
@@ -248,7 +249,11 @@ impl<
                 // SAFETY: inside, as `check` found.
                 *weight = unsafe {
                     let from = o.weights.as_ptr().add(at);
-                    if CHANNELS { from.cast::<T::Vector<S>>().read_unaligned() } else { T::splat(simd, *from) }
+                    if CHANNELS {
+                        from.cast::<T::Vector<S>>().read_unaligned()
+                    } else {
+                        T::splat(simd, *from)
+                    }
                 };
             }
         }
@@ -272,7 +277,8 @@ impl<
                 }
                 return;
             }
-            let sums = if CHANNELS || X1 == 0 { sums } else { interleave_pair::<T, S>(simd, sums[0], sums[1]) };
+            let sums =
+                if CHANNELS || X1 == 0 { sums } else { interleave_pair::<T, S>(simd, sums[0], sums[1]) };
             to[0].cast::<T::Vector<S>>().write_unaligned(sums[0]);
             if X1 > 0 {
                 to[1].cast::<T::Vector<S>>().write_unaligned(sums[1]);
@@ -378,7 +384,9 @@ impl<
             if !CHANNELS && whole < iterations {
                 let each = if X1 > 0 { PAIR * lanes } else { lanes };
                 let len = o.outputs[0] + if X1 > 0 { o.outputs[1] } else { 0 } - whole * each;
-                for (line, rest) in [self.a, self.b].into_iter().zip(&rest).take(if YB > 0 { PAIR } else { 1 }) {
+                for (line, rest) in
+                    [self.a, self.b].into_iter().zip(&rest).take(if YB > 0 { PAIR } else { 1 })
+                {
                     let rest: &[T] = bytemuck::cast_slice(rest);
                     let to = line.phases(pair)[0].wrapping_add(whole * line.steps[0]);
                     // SAFETY: `len` elements are left in the line, as `check` found; nowhere has two vectors.

@@ -20,6 +20,10 @@ const TILE_NS: f64 = 50.0;
 const TILE_NS_CHANNELS: f64 = 80.0;
 /// Bytes per nanosecond of input and output, most of them written.
 const BYTES_PER_NS: f64 = 40.0;
+/// The same where whole rows are made, measured on Zen 4: of the first bytes, which stay in the last cache, and of the rest.
+const CACHED_BYTES: f64 = 8e6;
+const CACHED_BYTES_PER_NS: f64 = 90.0;
+const DRAM_BYTES_PER_NS: f64 = 25.0;
 /// Tasks for each thread, so that a slow core holds nobody up.
 const TASKS_PER_THREAD: usize = 8;
 
@@ -57,7 +61,7 @@ pub struct Blocking {
     /// Pieces of one task.
     pub pieces: usize,
     pub tasks: usize,
-    /// Elements of the padded rows, one of zeros included, and of the phases that wait for being interleaved.
+    /// Elements of the padded rows, the one of zeros included, and of the phases that wait for being interleaved.
     pub rows_len: usize,
     pub phases_len: usize,
 }
@@ -141,7 +145,7 @@ impl Blocking {
             units,
             pieces,
             tasks: (outer * row_pieces).div_ceil(pieces),
-            rows_len: (depth * ring + 1) * pitch,
+            rows_len: (depth * ring + usize::from(form.is_some())) * pitch,
             phases_len: waiting * positions,
         }
     }
@@ -187,6 +191,12 @@ impl Blocking {
         let (g, p) = (request.geometry, request.geometry.problem());
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let bytes = g.compulsory_elements() as f64 * request.dtype.size() as f64;
+        let products_ns = roofs.compute_ns(Self::multiply_adds(request), 1.0);
+        if form(g).is_some() {
+            let cached = bytes.min(CACHED_BYTES);
+            let traffic_ns = cached / CACHED_BYTES_PER_NS + (bytes - cached) / DRAM_BYTES_PER_NS;
+            return 1000.0 + products_ns + traffic_ns;
+        }
         let lanes = request.target.isa.f32_lanes() * 4 / request.dtype.size();
         let [az, ay, ax] = g.axes();
         let most = ax.phases.iter().map(|p| p.outputs).max().unwrap_or(0);
@@ -198,6 +208,6 @@ impl Blocking {
             * most.div_ceil(positions * max_vectors(request.target.isa.registers()));
         let rows = p.batch() * units * az.output * ay.output.div_ceil(PAIR);
         let tiles = rows as f64 * along_x as f64;
-        1000.0 + roofs.compute_ns(Self::multiply_adds(request), 1.0) + tiles * tile_ns + bytes / BYTES_PER_NS
+        1000.0 + products_ns + tiles * tile_ns + bytes / BYTES_PER_NS
     }
 }

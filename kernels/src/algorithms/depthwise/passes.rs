@@ -78,7 +78,10 @@ impl<T: Float> Piece<'_, '_, T> {
         while t < end {
             let next = if whole.contains(&t) { whole.end.min(t + chunk) } else { t + 1 };
             let (rows, zeros) = self.rows.split_at_mut(b.rows_len - b.pitch);
-            alone(simd, Fill { source: &source, z: z_input, y: filled..next.min(height), ring: b, rows: &mut *rows });
+            alone(
+                simd,
+                Fill { source: &source, z: z_input, y: filled..next.min(height), ring: b, rows: &mut *rows },
+            );
             filled = filled.max(next.min(height));
             let [dust_a, dust_b] = &mut dust;
             let mut lines = [Line::nowhere::<S>(dust_a), Line::nowhere::<S>(dust_b)];
@@ -88,7 +91,8 @@ impl<T: Float> Piece<'_, '_, T> {
                     let at = start + (o - crop) * row_step;
                     let len = (next - t - 1) * stride * row_step + len;
                     // SAFETY: the rows belong to this piece alone.
-                    *line = unsafe { Line::new(self.output, at, len, [steps[0], steps[1], stride * row_step]) };
+                    *line =
+                        unsafe { Line::new(self.output, at, len, [steps[0], steps[1], stride * row_step]) };
                 }
             }
             let pass = RowPass {

@@ -135,11 +135,21 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let all = g.problem().batch() * b.units * b.row_pieces * b.x_pieces;
         let (rows, phases) = slot.split_at_mut(b.rows_len);
         let mut cleared = None;
-        rows[b.rows_len - b.pitch..].fill(T::default());
+        if b.form.is_some() {
+            rows[b.rows_len - b.pitch..].fill(T::default());
+        }
         for piece in pieces.start..pieces.end.min(all) {
+            // Channels of a position lie together: all of them before the next positions.
+            let (inner, piece) = match b.lanes_are {
+                Lanes::Positions => (0, piece),
+                Lanes::Channels => (piece % b.units, piece / b.units),
+            };
             let (x, rest) = (piece % b.x_pieces, piece / b.x_pieces);
             let (r, rest) = (rest % b.row_pieces, rest / b.row_pieces);
-            let (unit, image) = (rest % b.units, rest / b.units);
+            let (unit, image) = match b.lanes_are {
+                Lanes::Positions => (rest % b.units, rest / b.units),
+                Lanes::Channels => (inner, rest),
+            };
             let channel = unit * b.unit;
             let mut piece = Piece {
                 plan,
@@ -184,7 +194,7 @@ pub struct Piece<'a, 'o, T> {
     pub channel: usize,
     pub channels: usize,
     pub x: Range<usize>,
-    /// The ring of padded rows; the last one holds zeros where there is a form.
+    /// The ring of padded rows; then one of zeros, where there is a form.
     pub rows: &'a mut [T],
     phases: &'a mut [T],
 }

@@ -4,6 +4,8 @@
 //! is in the loads and stores. Channels first, lanes are neighbouring positions of one stride phase, and two phases are
 //! interleaved in registers. Channels last, lanes are channels. Either way a tile takes two output rows and two phases at
 //! once, which read almost the same inputs. Input rows pass through a ring of few padded rows in the level-1 cache.
+//!
+//! Small kernels of stride 1 or 2 have it simpler (`passes`): one call makes many whole rows, the weights in registers.
 
 mod blocking;
 mod exact;

@@ -85,18 +85,22 @@ impl<'a> Ranking<'a> {
         cells
     }
 
-    /// Geometric means over the layers for which every kernel has figures: rates of different layers do not compare. The
-    /// ratio to the best is also shown for all layers of each kernel.
+    /// Geometric means over the layers for which every general kernel (one with figures for more than half of the layers)
+    /// has figures: rates of different layers do not compare. The ratio to the best is also shown for all layers of each
+    /// kernel.
     fn means(&self) -> Vec<Vec<String>> {
+        let covered = |k: &str| self.rows.iter().filter(|(_, row)| figures(row, k).is_some()).count();
+        let general: Vec<&str> =
+            self.kernels.iter().copied().filter(|k| 2 * covered(k) > self.rows.len()).collect();
         let common: Vec<_> = self
             .rows
             .iter()
-            .filter(|(_, row)| self.kernels.iter().all(|k| figures(row, k).is_some()))
+            .filter(|(_, row)| !general.is_empty() && general.iter().all(|k| figures(row, k).is_some()))
             .collect();
-        let line = |label: String, cell: &dyn Fn(&str) -> String| {
+        let line = |label: String, cell: &dyn Fn(&str) -> String, last: [String; 2]| {
             let mut cells = vec![label];
             cells.extend(self.kernels.iter().map(|k| cell(k)));
-            cells.extend([String::new(), String::new()]);
+            cells.extend(last);
             cells
         };
         let mut lines = Vec::new();
@@ -105,14 +109,32 @@ impl<'a> Ranking<'a> {
                 let all = common.iter().filter_map(|(_, row)| Some(of(figures(row, kernel)?, best(row)?.1)));
                 geometric_mean(all)
             };
-            lines.push(line(format!("geomean of {}", plural(common.len(), "layer")), &|k| {
+            let of_best = |of: &dyn Fn(&Figures) -> f64| {
+                geometric_mean(common.iter().filter_map(|(_, row)| Some(of(best(row)?.1))))
+            };
+            let rates = |k: &str| {
+                if !general.contains(&k) {
+                    return "–".to_owned();
+                }
                 let ratio = mean(&|f, best| f.gflops / best.gflops, k);
                 format!("{} {ratio:.2}", rate(mean(&|f, _| f.gflops, k)))
-            }));
-            lines.push(line("share of peak".into(), &|k| percent(mean(&|f, _| f.share_of_peak, k))));
+            };
+            let shares = |k: &str| {
+                if general.contains(&k) {
+                    percent(mean(&|f, _| f.share_of_peak, k))
+                } else {
+                    "–".to_owned()
+                }
+            };
+            lines.push(line(
+                format!("geomean of {}", plural(common.len(), "layer")),
+                &rates,
+                [rate(of_best(&|f| f.gflops)), percent(of_best(&|f| f.share_of_peak))],
+            ));
+            lines.push(line("share of peak".into(), &shares, Default::default()));
         }
         if common.len() < self.rows.len() {
-            lines.push(line("ratio over own layers".into(), &|k| {
+            let own_layers = |k: &str| {
                 let own = self
                     .rows
                     .iter()
@@ -122,7 +144,8 @@ impl<'a> Ranking<'a> {
                     return String::new();
                 }
                 format!("({}) {:.2}", own.len(), geometric_mean(own.iter().copied()))
-            }));
+            };
+            lines.push(line("ratio over own layers".into(), &own_layers, Default::default()));
         }
         lines
     }

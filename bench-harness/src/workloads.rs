@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tconv::{Axis, Descriptor, Dtype, Epilogue, Layout, Problem};
+use tconv::{Accuracy, Axis, Descriptor, Dtype, Epilogue, Layout, Problem};
 
 use crate::cli::Failure;
 use crate::selection;
@@ -77,6 +77,11 @@ pub fn dtype_argument(name: &str) -> Result<Dtype, String> {
 /// A layout as the value of an option.
 pub fn layout_argument(name: &str) -> Result<Layout, String> {
     Layout::parse(name).ok_or_else(|| "nchw or nhwc".into())
+}
+
+/// An accuracy as the value of an option.
+pub fn accuracy_argument(name: &str) -> Result<Accuracy, String> {
+    Accuracy::parse(name).ok_or_else(|| "strict, standard or normwise".into())
 }
 
 /// One `[[layer]]`. Spatial fields: a value per axis, outermost first; `padding` crops both ends.

@@ -123,6 +123,7 @@ fn report(fault: Fault, numbers: Numbers) -> Report {
         layouts: Layout::ALL.to_vec(),
         dtypes: vec![Dtype::F32, Dtype::F64],
         threads: vec![1, 2],
+        accuracy: Default::default(),
         all_variants: false,
         work_limit: u128::MAX,
     };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use comfy_table::Cell;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use tconv::{Dtype, Layout};
+use tconv::{Accuracy, Dtype, Layout};
 
 use crate::cli::{Context, Failure, Outcome};
 use crate::data::{DTYPES, Numbers};
@@ -57,6 +57,9 @@ pub struct Args {
     /// One type instead of both
     #[arg(long, value_parser = workloads::dtype_argument)]
     dtype: Option<Dtype>,
+    /// What plans may give up: strict, standard or normwise
+    #[arg(long, default_value = "standard", value_parser = workloads::accuracy_argument)]
+    accuracy: Accuracy,
     /// One layout instead of both
     #[arg(long, value_parser = workloads::layout_argument)]
     layout: Option<Layout>,
@@ -76,6 +79,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         layouts: args.layout.map_or_else(|| Layout::ALL.to_vec(), |l| vec![l]),
         dtypes: args.dtype.map_or_else(|| DTYPES.to_vec(), |d| vec![d]),
         threads: args.threads.iter().map(|&t| usize::from(t)).collect(),
+        accuracy: args.accuracy,
         all_variants: args.all_variants,
         work_limit: args.proc_limit,
     };

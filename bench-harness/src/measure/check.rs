@@ -99,10 +99,7 @@ impl Expected {
             return Err(WrongAnswer::Unwritten { count, first });
         }
         let u = T::DTYPE.unit_roundoff();
-        let growth = match exactness {
-            Exactness::Direct => 1.0,
-            Exactness::Bounded { factor } => factor.max(1.0),
-        };
+        let growth = exactness.growth();
         let mut worst: f64 = 0.0;
         for Sample { at, index, exact } in &self.samples {
             let (got, expected) = (output[*index].to_f64(), exact.value);

@@ -1,6 +1,6 @@
 //! The rules by which outputs are right or wrong.
 
-use tconv::{Dtype, Element, Epilogue, Exactness, Geometry, Guarantees, Specials};
+use tconv::{Dtype, Element, Epilogue, Geometry, Guarantees, Specials};
 
 use crate::data::mix;
 
@@ -73,15 +73,11 @@ pub struct Terms {
 impl Terms {
     /// From what the kernel promises.
     pub fn new(dtype: Dtype, guarantees: Guarantees, epilogue: Epilogue) -> Self {
-        let own = match guarantees.exactness {
-            Exactness::Direct => 1.0,
-            Exactness::Bounded { factor } => factor,
-        };
         // References are computed in f64 too: against an f64 kernel, both sides err.
         let sides = if dtype == Dtype::F64 { 2.0 } else { 1.0 };
         Self {
             u: dtype.unit_roundoff(),
-            factor: own * sides,
+            factor: guarantees.exactness.growth() * sides,
             spreads: guarantees.specials == Specials::MaySpread,
             epilogue,
         }

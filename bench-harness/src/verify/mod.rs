@@ -13,7 +13,7 @@ pub mod trial;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
-use tconv::{Dtype, Element, Isa, Kernel, Layout, Registry};
+use tconv::{Accuracy, Dtype, Element, Isa, Kernel, Layout, Registry};
 
 pub use case::{Case, Material};
 pub use report::{FailedTrial, Report};
@@ -42,6 +42,8 @@ pub struct Options {
     pub dtypes: Vec<Dtype>,
     /// Numbers of threads; all must give the same bits.
     pub threads: Vec<usize>,
+    /// What plans may give up for speed.
+    pub accuracy: Accuracy,
     /// Every variant of a kernel, not only the one that it advises.
     pub all_variants: bool,
     /// Slow references skip cases for which they predict more multiply-adds than this.
@@ -159,6 +161,10 @@ fn one<T: Element>(material: &Material<'_>, trial: &Trial<'_, T>) -> Vec<Verdict
             dtype: dtype.name(),
             layout: layout.name(),
             reproduce: case.reproduce(trial.kernel.name(), trial.isa, dtype, layout, &trial.options.threads)
+                + &match trial.options.accuracy {
+                    Accuracy::Standard => String::new(),
+                    other => format!(" --accuracy {}", other.name()),
+                }
                 + if place > 0 { " --all-variants" } else { "" },
             problem,
         }))

@@ -80,10 +80,11 @@ impl<T: Element> Trial<'_, T> {
             geometry: &self.stage.geometry,
             dtype: T::DTYPE,
             epilogue: self.stage.epilogue,
-            accuracy: Default::default(),
+            accuracy: self.options.accuracy,
             target: Target { isa: self.isa, threads: self.options.threads[0] },
             weights: Some(WeightFacts::scan(T::tensor(&self.stage.kernel))),
         };
+        self.kernel.guarantees().allowed_by(request.accuracy)?;
         self.kernel.supports(&request)?;
         let mut variants = self.kernel.variants(&request);
         if !self.options.all_variants {
@@ -112,6 +113,7 @@ impl<T: Element> Trial<'_, T> {
             let planner = Planner::new()
                 .with_registry(self.options.registry.clone())
                 .on(Target { isa: self.isa, threads })
+                .accuracy(self.options.accuracy)
                 .only(self.kernel.name(), Some(variant.name()));
             let planned = planner.plan::<T>(stage.geometry.problem(), stage.weights(), stage.epilogue);
             let mut plan = match planned {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::request::{Cost, Declined, Refusal, Request, Variant, Weights};
 use crate::machine::scratch::{Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
+use crate::problem::problem::Accuracy;
 
 /// Two counters that grow by hand, so that stored facts are voided when they should be, and only then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +21,9 @@ pub struct Revisions {
 pub enum Exactness {
     /// Direct summation in any order: exact on small integers, else within γ(n+1)·Σ|x||w|.
     Direct,
-    /// Within `factor` · u · Σ|x||w| over the direct bound.
+    /// Within `factor` times that bound, but integers are not exact: sums of inputs are multiplied by sums of weights.
     Bounded {
-        /// Growth over direct summation.
+        /// Growth over direct summation, at least 1.
         factor: f64,
     },
 }
@@ -47,6 +48,36 @@ pub struct Guarantees {
     pub specials: Specials,
     /// Whether `run` allocates (a library inside does), beyond the scratch.
     pub allocates_in_run: bool,
+}
+
+impl Exactness {
+    /// Growth over direct summation: 1 for direct summation itself.
+    pub fn growth(self) -> f64 {
+        match self {
+            Self::Direct => 1.0,
+            Self::Bounded { factor } => factor,
+        }
+    }
+}
+
+impl Guarantees {
+    /// Whether a planner that was asked for this accuracy may choose such a kernel, or why not.
+    pub fn allowed_by(&self, accuracy: Accuracy) -> Result<(), Declined> {
+        let growth = self.exactness.growth();
+        match accuracy {
+            Accuracy::Strict if self.exactness != Exactness::Direct => Err(Declined::because(format!(
+                "its error is up to {growth} times that of direct summation, which strict accuracy asks for"
+            ))),
+            Accuracy::Strict if self.specials == Specials::MaySpread => {
+                Err(Declined::because("NaN and infinities may spread, which strict accuracy forbids"))
+            }
+            Accuracy::Standard if growth > Accuracy::STANDARD_GROWTH => Err(Declined::because(format!(
+                "its error is up to {growth} times that of direct summation: {} are allowed",
+                Accuracy::STANDARD_GROWTH
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An implementation: stateless, listed once in a registry, the same object for every dtype.
@@ -92,4 +123,25 @@ pub trait Prepared: Send + Sync + Debug {
 
     /// Takes new weights of the same shape; refused: the old ones stay.
     fn repack(&mut self, weights: Weights<'_>) -> Result<(), Refusal>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accuracy_is_held_against_promises() {
+        let direct =
+            |specials| Guarantees { exactness: Exactness::Direct, specials, allocates_in_run: false };
+        let bounded =
+            |factor| Guarantees { exactness: Exactness::Bounded { factor }, ..direct(Specials::MaySpread) };
+        let allowed = |g: Guarantees| Accuracy::ALL.map(|accuracy| g.allowed_by(accuracy).is_ok());
+        assert_eq!(allowed(direct(Specials::Exact)), [true; 3]);
+        assert_eq!(allowed(direct(Specials::DeclinesNonFiniteWeights)), [true; 3]);
+        assert_eq!(allowed(direct(Specials::MaySpread)), [false, true, true]);
+        assert_eq!(allowed(bounded(4.0)), [false, true, true]);
+        assert_eq!(allowed(bounded(4.5)), [false, false, true]);
+        let reason = bounded(4.5).allowed_by(Accuracy::Standard).unwrap_err().reason;
+        assert!(reason.contains("4.5 times") && reason.contains("4 are allowed"), "{reason}");
+    }
 }

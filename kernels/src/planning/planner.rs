@@ -184,7 +184,8 @@ impl Planner {
         variant: Option<&str>,
         request: &Request<'_>,
     ) -> Result<Result<(Variant, Cost), Declined>, Error> {
-        if let Err(declined) = kernel.supports(request) {
+        let allowed = kernel.guarantees().allowed_by(request.accuracy);
+        if let Err(declined) = allowed.and_then(|()| kernel.supports(request)) {
             return Ok(Err(declined));
         }
         let variants = kernel.variants(request);

@@ -74,11 +74,34 @@ impl Layout {
 pub enum Accuracy {
     /// Direct summation only; NaN and infinities exactly where IEEE arithmetic puts them.
     Strict,
-    /// Error at most 4 times that of direct summation; a NaN or infinity never vanishes, but may spread.
+    /// Error at most [`Accuracy::STANDARD_GROWTH`] times that of direct summation; a NaN or infinity never vanishes, but may
+    /// spread to neighbouring outputs.
     #[default]
     Standard,
     /// Only the norm of the error is bounded.
     Normwise,
+}
+
+impl Accuracy {
+    /// All, the most exact first.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::Standard, Self::Normwise];
+
+    /// Growth of the error over direct summation that [`Accuracy::Standard`] allows.
+    pub const STANDARD_GROWTH: f64 = 4.0;
+
+    /// `"strict"`, `"standard"` or `"normwise"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Standard => "standard",
+            Self::Normwise => "normwise",
+        }
+    }
+
+    /// The inverse of [`Accuracy::name`].
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.name() == name)
+    }
 }
 
 /// A transposed convolution, checked: made by [`crate::Spec::check`] or [`Problem::new`].

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Checks the inner loops of the micro-kernels in the disassembly: no calls, no spills, no bounds checks.
+
+    scripts/check_asm.py [BINARY] [--objdump PROGRAM] [--json] [--all]
+
+BINARY: a release build that holds the kernels (default: target/release/tconv). x86-64 or aarch64, found from the file.
+A hot loop is an innermost loop with at least FEWEST vector multiply-adds. In each of them these are faults:
+  call      a call: an inline that was missed costs several times the speed
+  spill     a vector register saved to or loaded from the stack
+  exit      more than one conditional jump out of the loop: a bounds check (the loop's own condition is the one allowed)
+Prints the loops by instruction set (widest vector register in them) and size; exit 1 if any has a fault.
+"""
+
+import argparse
+import collections
+import json
+import re
+import subprocess
+import sys
+
+FEWEST = 6
+
+FUNCTION = re.compile(r"^([0-9a-f]+) <(.*)>:$")
+LINE = re.compile(r"^\s*([0-9a-f]+):\s+(?:(?:data16|rex\S*|cs|ds|notrack)\s+)*(\S+)\s*(.*)$")
+TARGET = re.compile(r"^(?:\S+,\s*)*(?:0x)?([0-9a-f]+)(?:\s+<|$)")
+
+
+class X86:
+    fma = re.compile(r"^vfn?m(add|sub)\d{3}p[sd]$")
+    call = re.compile(r"^call")
+    jump = re.compile(r"^j[a-z]+$")
+    always = re.compile(r"^jmp")
+    stack = re.compile(r"\(%r[sb]p[,)]")
+    vector = re.compile(r"%([xyz])mm\d+")
+    move = re.compile(r"^vmov")
+
+    @classmethod
+    def isa(cls, loop):
+        widest = max((m for _, op, args in loop if cls.fma.match(op) for m in cls.vector.findall(args)), default="x")
+        return {"x": "xmm", "y": "avx2", "z": "avx512"}[widest]
+
+    @classmethod
+    def spills(cls, op, args):
+        return bool(cls.move.match(op) and cls.stack.search(args) and cls.vector.search(args))
+
+    @classmethod
+    def loads(cls, op, args):
+        """Whether the multiply-add takes an operand from memory."""
+        return "(" in args
+
+
+class Aarch64:
+    fma = re.compile(r"^fml[as]$")
+    call = re.compile(r"^blr?$")
+    jump = re.compile(r"^(b\.[a-z]+|cbn?z|tbn?z|b)$")
+    always = re.compile(r"^b$")
+    stack = re.compile(r"\[(sp|x29)")
+    vector = re.compile(r"\b[qv]\d+")
+
+    @classmethod
+    def isa(cls, loop):
+        return "neon"
+
+    @classmethod
+    def spills(cls, op, args):
+        return op.startswith(("ldr", "str", "ldp", "stp", "ldur", "stur")) and bool(
+            cls.stack.search(args) and cls.vector.search(args)
+        )
+
+    @classmethod
+    def loads(cls, op, args):
+        return False
+
+
+def functions(text):
+    """(name, [(address, operation, arguments)]) of each function."""
+    name, body = None, []
+    for line in text:
+        if found := FUNCTION.match(line):
+            if body:
+                yield name, body
+            name, body = found[2], []
+        elif found := LINE.match(line):
+            body.append((int(found[1], 16), found[2], found[3]))
+    if body:
+        yield name, body
+
+
+def hot_loops(body, machine):
+    """Innermost loops with enough multiply-adds: ranges of `body`."""
+    index = {address: i for i, (address, _, _) in enumerate(body)}
+    loops = set()
+    for i, (_, op, args) in enumerate(body):
+        if machine.jump.match(op) and (found := TARGET.match(args)):
+            start = index.get(int(found[1], 16))
+            if start is not None and start <= i:
+                loops.add((start, i))
+    for start, end in sorted(loops):
+        if any((s, e) != (start, end) and start <= s and e <= end for s, e in loops):
+            continue
+        if sum(bool(machine.fma.match(op)) for _, op, _ in body[start : end + 1]) >= FEWEST:
+            yield start, end
+
+
+def examine(body, start, end, machine):
+    """What one loop is made of, and what is wrong with it."""
+    loop = body[start : end + 1]
+    first, last = loop[0][0], loop[-1][0]
+    mix = collections.Counter()
+    faults = []
+    exits = 0
+    for _, op, args in loop:
+        mix["instructions"] += 1
+        if machine.fma.match(op):
+            mix["multiply-adds"] += 1
+            mix["of them from memory"] += machine.loads(op, args)
+        elif machine.call.match(op):
+            faults.append(f"call {args}")
+        elif machine.spills(op, args):
+            mix["spills"] += 1
+        elif machine.jump.match(op):
+            found = TARGET.match(args)
+            inside = found and first <= int(found[1], 16) <= last
+            exits += not inside and not machine.always.match(op)
+    if mix["spills"]:
+        faults.append(f"{mix['spills']} spills")
+    # A loop that closes with a jump back leaves by falling through; one that closes with `jmp` leaves by one exit.
+    allowed = 1 if machine.always.match(loop[-1][1]) else 0
+    if exits > allowed:
+        faults.append(f"{exits - allowed} exits besides its end")
+    return {
+        "address": f"{next(a for a, op, _ in loop if machine.fma.match(op)):x}",
+        "isa": machine.isa(loop),
+        "instructions": mix["instructions"],
+        "multiply_adds": mix["multiply-adds"],
+        "from_memory": mix["of them from memory"],
+        "faults": faults,
+    }
+
+
+def sources(binary, addresses):
+    """For each address the file and line of the code that was inlined there, the innermost one above the vectors."""
+    lines = subprocess.run(
+        ["addr2line", "-i", "-a", "-e", binary, *(f"0x{a}" for a in addresses)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    found = []
+    for line in lines:
+        if line.startswith("0x"):
+            found.append("?")
+        elif found[-1] == "?" and (own := re.search(r"kernels/src/(?!microkernels/vector)(\S+)", line)):
+            found[-1] = own[1]
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binary", nargs="?", default="target/release/tconv")
+    parser.add_argument("--objdump", default="objdump")
+    parser.add_argument("--json", action="store_true", help="a line for each hot loop")
+    parser.add_argument("--all", action="store_true", help="list all hot loops, not only those with faults")
+    arguments = parser.parse_args()
+
+    command = [arguments.objdump, "-d", "--no-show-raw-insn", "-C", arguments.binary]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+        header = "".join(next(process.stdout, "") for _ in range(4))
+        machine = Aarch64 if "aarch64" in header else X86
+        loops = [
+            examine(body, start, end, machine)
+            for name, body in functions(process.stdout)
+            if "vectorize" in name or "tconv" in name
+            for start, end in hot_loops(body, machine)
+        ]
+    if process.returncode:
+        sys.exit(2)
+    if not loops:
+        print(f"{arguments.binary}: no loop with {FEWEST} vector multiply-adds: not a build of the kernels?", file=sys.stderr)
+        sys.exit(2)
+
+    for loop, source in zip(loops, sources(arguments.binary, [loop["address"] for loop in loops])):
+        loop["source"] = source
+
+    faulty = [loop for loop in loops if loop["faults"]]
+    if arguments.json:
+        for loop in loops:
+            print(json.dumps(loop))
+    else:
+        for loop in loops if arguments.all else faulty:
+            what = "; ".join(loop["faults"]) or "good"
+            print(f"{loop['isa']:7} {loop['multiply_adds']:3} of {loop['instructions']:3}  {loop['address']} {loop['source']}  {what}")
+        for isa, count in sorted(collections.Counter(loop["isa"] for loop in loops).items()):
+            own = [loop for loop in loops if loop["isa"] == isa]
+            share = sum(loop["multiply_adds"] for loop in own) / sum(loop["instructions"] for loop in own)
+            bad = sum(bool(loop["faults"]) for loop in own)
+            print(f"{isa}: {count} hot loops, {share:.0%} of their instructions multiply-adds, {bad} with faults")
+    sys.exit(bool(faulty))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,15 @@
 //! The one schema of recorded results: JSON lines, a header, one line per (workload, kernel, threads, cache), an end.
+//!
+//! `results/schema/` states the same as JSON schema.
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Environment, Fingerprint, Roofs, Toolchain};
 use crate::measure::Stopped;
+use crate::statistics::Verdict;
 
 /// Grows when a field changes its meaning or vanishes; readers refuse other versions.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,8 @@ pub enum Record {
     Header(Box<Header>),
     /// Any number of them.
     Measurement(Box<Measurement>),
+    /// Lines of `tconv compare`: instead of measurements.
+    Comparison(Box<Comparison>),
     /// The last line; without it the run was cut off.
     End(End),
 }
@@ -25,12 +30,19 @@ pub enum Record {
 pub struct Header {
     /// [`SCHEMA`].
     pub schema: u32,
+    /// When it began: RFC 3339, UTC, whole seconds.
+    pub utc: String,
     /// The command line, from the name of the program on.
     pub command: String,
     /// Of inputs, samples, orders and bootstraps.
     pub seed: u64,
     /// Seconds that the run may take.
     pub budget_s: f64,
+    /// Relative half width at which a ratio counts as known.
+    pub precision: f64,
+    /// `"1/4"`: the first of four parts of the workloads; none for all of them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shard: Option<String>,
     /// What built the program.
     pub toolchain: Toolchain,
     /// The machine.
@@ -41,16 +53,33 @@ pub struct Header {
     pub roofs: Roofs,
 }
 
-/// What happened to one kernel on one workload.
+/// What a line of results is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A kernel of this program.
+    Kernel,
+    /// Another library, in a program of its own.
+    Peer,
+    /// Another build of this program.
+    Build,
+}
+
+/// What happened to one implementation on one workload. All lines of a run with the same workload, layout, type, threads
+/// and cache come from one sitting: their rounds belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// Name of the layer.
     pub workload: String,
     /// The layer itself, as `-w` takes it back.
     pub descriptor: String,
-    /// Name of the kernel.
+    /// Name of the implementation: a kernel, or a peer.
     pub kernel: String,
-    /// Its variant; none where it declined.
+    /// Which of these it is.
+    pub kind: Kind,
+    /// Its version: revisions of a kernel (`numerics.speed`), or what a peer says of itself.
+    pub version: String,
+    /// Its variant; none where it declined, or has only one.
     pub variant: Option<String>,
     /// Whether the planner would have chosen it among the measured kernels.
     pub default: bool,
@@ -58,11 +87,11 @@ pub struct Measurement {
     pub layout: String,
     /// `f32` or `f64`.
     pub dtype: String,
-    /// Instruction set.
-    pub isa: String,
+    /// Instruction set; none where the implementation chooses by itself.
+    pub isa: Option<String>,
     /// Threads of the plan.
     pub threads: usize,
-    /// Cache mode: `warm`.
+    /// Cache mode: `warm`, `weights` (these are cold) or `cold`.
     pub cache: String,
     /// Figures, or why there are none.
     #[serde(flatten)]
@@ -96,15 +125,24 @@ pub enum Outcome {
         /// A command that shows it again.
         repro: String,
     },
+    /// A peer crashed, hung or could not be understood.
+    Failed {
+        /// How.
+        failed: String,
+        /// A command that shows it again.
+        repro: String,
+    },
 }
 
-/// Figures of one kernel on one workload.
+/// Figures of one implementation on one workload. A peer does not tell everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Median wall time of one run.
     pub median_ns: f64,
     /// Lower quartile, which comparisons use.
     pub q1_ns: f64,
+    /// Quantiles 0, 10, 25, 50, 75, 90 and 100 % of the time of one run.
+    pub quantiles_ns: [f64; 7],
     /// Conventional FLOPs (2·N·Cin·co·∏K·∏I) per nanosecond of the median.
     pub gflops: f64,
     /// Part of the measured FMA peak of all threads of the run.
@@ -112,13 +150,20 @@ pub struct Figures {
     /// Whether fewer multiply-adds are done than the convention counts: the rate is effective and may exceed the peak.
     pub effective: bool,
     /// Multiply-adds really done, as the kernel states.
-    pub multiply_adds: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub multiply_adds: Option<f64>,
     /// Of the plan.
-    pub scratch_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scratch_bytes: Option<usize>,
     /// Time of making the plan, weights packed.
-    pub plan_ns: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plan_ns: Option<f64>,
+    /// Time from the problem to the result where nothing was prepared: plan, fresh buffers, one run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub one_shot_ns: Option<f64>,
     /// Time of one run that the kernel predicted.
-    pub predicted_ns: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub predicted_ns: Option<f64>,
     /// Always true: what was not verified has no figures.
     pub verified: bool,
     /// Largest error of the sampled outputs, in units of u·Σ|x||w|.
@@ -127,7 +172,7 @@ pub struct Figures {
     pub blocks: usize,
     /// Runs in them.
     pub runs: u64,
-    /// Part of the blocks that nobody interrupted.
+    /// Part of the blocks that nobody interrupted; the rest is dirty.
     pub clean_share: f64,
     /// Whether so few were clean that the figures come from all blocks.
     pub uses_dirty: bool,
@@ -143,6 +188,56 @@ pub struct Figures {
     pub ratio_to_itself: Option<[f64; 3]>,
     /// Why the rounds ended.
     pub stopped: Stopped,
+    /// Time of one run in each round of the sitting, to five digits; null where the block does not count. Empty where there
+    /// were no rounds. From these any two lines of a sitting can be compared, long after.
+    #[serde(default)]
+    pub rounds_ns: Vec<Option<f64>>,
+    /// Whatever a reader must know besides, such as a peer's settings.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub note: Option<String>,
+}
+
+/// Five digits: more than any clock here can tell.
+pub fn five_digits(x: f64) -> f64 {
+    format!("{x:.4e}").parse().unwrap_or(x)
+}
+
+/// Two contenders on one workload, or over all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Name of the layer; none for the geometric mean over all.
+    pub workload: Option<String>,
+    /// The layer itself; none likewise.
+    pub descriptor: Option<String>,
+    /// As the command line named it.
+    pub first: String,
+    /// Likewise.
+    pub second: String,
+    /// `nchw` or `nhwc`; none where the mean is over both.
+    pub layout: Option<String>,
+    /// `f32` or `f64`.
+    pub dtype: String,
+    /// Threads of both; none where the mean is over several.
+    pub threads: Option<usize>,
+    /// Cache mode.
+    pub cache: String,
+    /// Median time of one run of each.
+    pub median_ns: Option<[f64; 2]>,
+    /// Time of the second relative to the first, with a 95 % interval; none where one of them has no time.
+    pub ratio: Option<[f64; 3]>,
+    /// How the second stands to the first.
+    pub verdict: Verdict,
+    /// Half width around 1 that counts as no difference.
+    pub band: f64,
+    /// Blocks of each that nobody interrupted.
+    pub clean_share: Option<[f64; 2]>,
+    /// Rounds, or workloads behind a mean.
+    pub rounds: usize,
+    /// Why the rounds ended; none for a mean.
+    pub stopped: Option<Stopped>,
+    /// Why there is no ratio.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
 }
 
 /// How the run ended.
@@ -154,6 +249,9 @@ pub struct End {
     pub noise_floor: Option<f64>,
     /// Workloads behind the noise floor.
     pub noise_workloads: usize,
+    /// Part of all CPU time during the run that a hypervisor gave to others, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub steal_share: Option<f64>,
     /// Seconds that the run took.
     pub wall_s: f64,
 }
@@ -167,11 +265,13 @@ mod tests {
             workload: "up".into(),
             descriptor: "f32:nchw:1x1x2x2:o1:k2x2".into(),
             kernel: "scatter".into(),
+            kind: Kind::Kernel,
+            version: "1.1".into(),
             variant: Some("plain".into()),
             default: true,
             layout: "nchw".into(),
             dtype: "f32".into(),
-            isa: "avx2".into(),
+            isa: Some("avx2".into()),
             threads: 1,
             cache: "warm".into(),
             outcome,
@@ -182,13 +282,15 @@ mod tests {
         Figures {
             median_ns: 10.5,
             q1_ns: 10.25,
+            quantiles_ns: [10.0, 10.125, 10.25, 10.5, 11.0, 12.0, 99.0],
             gflops: 3.0,
             share_of_peak: 0.03,
             effective: false,
-            multiply_adds: 16.0,
-            scratch_bytes: 0,
-            plan_ns: 99.0,
-            predicted_ns: 32.0,
+            multiply_adds: Some(16.0),
+            scratch_bytes: Some(0),
+            plan_ns: Some(99.0),
+            one_shot_ns: None,
+            predicted_ns: Some(32.0),
             verified: true,
             max_error_u: 0.5,
             blocks: 8,
@@ -200,6 +302,8 @@ mod tests {
             ratio_to_default: None,
             ratio_to_itself: Some([1.0, 0.99, 1.01]),
             stopped: Stopped::Precise,
+            rounds_ns: vec![Some(10.25), None],
+            note: None,
         }
     }
 
@@ -210,6 +314,7 @@ mod tests {
             Outcome::Declined { declined: "needs 9 bytes".into() },
             Outcome::Skipped { skipped: "too long".into(), predicted_ns: 9e9 },
             Outcome::Wrong { wrong: "NaN".into(), verified: false, repro: "tconv rank".into() },
+            Outcome::Failed { failed: "ended by signal 11".into(), repro: "tconv rank".into() },
         ] {
             let record = measurement(outcome);
             let line = serde_json::to_string(&record).unwrap();
@@ -219,11 +324,18 @@ mod tests {
     }
 
     #[test]
+    fn five_digits_are_kept() {
+        assert_eq!(five_digits(123_456.789), 123_460.0);
+        assert_eq!(five_digits(0.012_345_678), 0.012_346);
+        assert_eq!(five_digits(0.0), 0.0);
+    }
+
+    #[test]
     fn the_agreed_names_are_there() {
         let line = serde_json::to_value(measurement(Outcome::Figures(figures()))).unwrap();
         for name in
-            "record workload descriptor kernel variant layout dtype threads median_ns gflops share_of_peak \
-                     scratch_bytes plan_ns verified max_error_u q1_ns clean_share blocks runs effective"
+            "record workload descriptor kernel kind version variant layout dtype threads median_ns gflops share_of_peak \
+                     scratch_bytes plan_ns verified max_error_u q1_ns clean_share blocks runs effective quantiles_ns rounds_ns"
                 .split_whitespace()
         {
             assert!(line.get(name).is_some(), "{name}: {line}");

@@ -4,6 +4,6 @@ mod environment;
 mod fingerprint;
 mod roofs;
 
-pub use environment::{Environment, Toolchain};
+pub use environment::{CpuTime, Environment, Toolchain};
 pub use fingerprint::Fingerprint;
-pub use roofs::{Bandwidth, Peak, Roofs, fma_peak};
+pub use roofs::{Bandwidth, Peak, Roofs, fma_peak, read_bandwidths};

@@ -36,31 +36,43 @@ pub struct Bandwidth {
     pub level: String,
     /// Bytes of the buffer.
     pub bytes: usize,
-    /// Bytes per nanosecond of one thread.
+    /// Threads that read, each a buffer of its own.
+    pub threads: usize,
+    /// Bytes per nanosecond of all threads.
     pub gbytes_per_s: f64,
 }
 
 /// All roofs of a machine that a run needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Roofs {
-    /// For the instruction set, element type and threads of the run.
-    pub peak: Peak,
-    /// One thread, reading.
+    /// For the instruction set and element type of the run, at each number of its threads.
+    pub peaks: Vec<Peak>,
+    /// Likewise, reading from each level of memory.
     pub read: Vec<Bandwidth>,
 }
 
 impl Roofs {
-    /// Measures them on this crew. `caches`: bytes by level.
-    pub fn measure(
-        isa: Isa,
-        dtype: Dtype,
-        threads: usize,
-        crew: &Crew,
-        caches: &[usize],
-    ) -> Result<Self, Error> {
-        let gflops = fma_peak(isa, dtype, crew);
-        let peak = Peak { isa: isa.name().into(), dtype: dtype.name().into(), threads, gflops };
-        Ok(Self { peak, read: read_bandwidths(isa, caches)? })
+    /// Measures them on each of these crews. `caches`: bytes by level.
+    pub fn measure(isa: Isa, dtype: Dtype, crews: &[&Crew], caches: &[usize]) -> Result<Self, Error> {
+        let peak = |crew: &&Crew| Peak {
+            isa: isa.name().into(),
+            dtype: dtype.name().into(),
+            threads: crew.threads(),
+            gflops: fma_peak(isa, dtype, crew),
+        };
+        Ok(Self {
+            peaks: crews.iter().map(peak).collect(),
+            read: crews
+                .iter()
+                .map(|crew| read_bandwidths(isa, crew, caches))
+                .collect::<Result<Vec<_>, _>>()?
+                .concat(),
+        })
+    }
+
+    /// The peak of so many threads, in GFLOP/s; NaN where it was not measured.
+    pub fn peak(&self, threads: usize) -> f64 {
+        self.peaks.iter().find(|p| p.threads == threads).map_or(f64::NAN, |p| p.gflops)
     }
 }
 
@@ -186,26 +198,39 @@ macro_rules! baseline {
 baseline!(baseline32, f32, _mm_set1_ps, _mm_mul_ps, _mm_add_ps);
 baseline!(baseline64, f64, _mm_set1_pd, _mm_mul_pd, _mm_add_pd);
 
-/// Reads a buffer of half of each cache, and one of four times the last.
-fn read_bandwidths(isa: Isa, caches: &[usize]) -> Result<Vec<Bandwidth>, Error> {
-    let mut sizes: Vec<(String, usize)> =
-        caches.iter().enumerate().map(|(i, &bytes)| (format!("L{}", i + 1), bytes / 2)).collect();
+/// Every thread reads a buffer of its own: of half of each cache (the last one is taken for shared), and of four times the
+/// last, divided among them.
+pub fn read_bandwidths(isa: Isa, crew: &Crew, caches: &[usize]) -> Result<Vec<Bandwidth>, Error> {
+    let threads = crew.threads();
     let last = caches.last().copied().unwrap_or(32 << 20);
+    let mut sizes: Vec<(String, usize)> = Vec::new();
+    for (i, &bytes) in caches.iter().enumerate() {
+        let sharers = if i + 1 == caches.len() { threads } else { 1 };
+        sizes.push((format!("L{}", i + 1), bytes / 2 / sharers));
+    }
     // A machine with hundreds of megabytes of cache would spend seconds here.
-    sizes.push(("DRAM".into(), (4 * last).min(512 << 20)));
+    sizes.push(("DRAM".into(), (4 * last).min(512 << 20) / threads));
+    // Whole lines, so that no two threads read the same one.
+    sizes.iter_mut().for_each(|(_, bytes)| *bytes = bytes.next_multiple_of(64));
     let most = sizes.iter().map(|s| s.1).max().unwrap_or(0);
-    let data: Vec<Bytes64> = filled_vec("bandwidth buffer", most.div_ceil(64), bytemuck::cast([1.0f32; 16]))?;
+    let units = (threads * most).div_ceil(64);
+    let data: Vec<Bytes64> = filled_vec("bandwidth buffer", units, bytemuck::cast([1.0f32; 16]))?;
     let floats: &[f32] = bytemuck::cast_slice(&data);
     let measure = |(level, bytes): (String, usize)| {
-        let data = &floats[..bytes / 4];
-        let gbytes_per_s = best_rate(|passes| {
+        let read = |passes: usize| {
+            let thread = rayon::current_thread_index().unwrap_or(0);
+            let data = &floats[thread * bytes / 4..][..bytes / 4];
             let start = Instant::now();
             for _ in 0..passes {
                 black_box(isa.enter(Read(black_box(data))));
             }
-            (bytes as f64 * passes as f64, start.elapsed())
+            start.elapsed()
+        };
+        let gbytes_per_s = best_rate(|passes| {
+            let slowest = crew.everywhere(|| read(passes)).into_iter().max().unwrap_or_default();
+            ((bytes * passes * threads) as f64, slowest)
         });
-        Bandwidth { level, bytes, gbytes_per_s }
+        Bandwidth { level, bytes, threads, gbytes_per_s }
     };
     Ok(sizes.into_iter().map(measure).collect())
 }

@@ -1,7 +1,7 @@
 //! A measuring run: many workloads, one budget, one file of records.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tconv::{Descriptor, Dtype, Planner, Registry, Target};
@@ -10,7 +10,7 @@ use super::block::Crew;
 use super::budget;
 use super::workload::{Job, Results};
 use crate::cli::Failure;
-use crate::machine::{Environment, Fingerprint, Roofs, Toolchain};
+use crate::machine::{CpuTime, Environment, Fingerprint, Roofs, Toolchain};
 use crate::record::{End, Header, Measurement, Record, SCHEMA};
 use crate::statistics;
 
@@ -54,7 +54,7 @@ pub struct Outcome {
 impl Run<'_> {
     /// Measures every workload, and hands each record to `write` as soon as it is known.
     pub fn perform(&self, write: &mut dyn FnMut(&Record) -> Result<(), Failure>) -> Result<Outcome, Failure> {
-        let start = Instant::now();
+        let (start, cpu_time) = (Instant::now(), CpuTime::now());
         // A second Ctrl-C ends the program at once. Another handler of this process (in tests) may stay.
         let _ = ctrlc::set_handler(|| {
             if INTERRUPTED.swap(true, Ordering::Relaxed) {
@@ -94,7 +94,7 @@ impl Run<'_> {
                 longest_run_ns,
                 precision: self.precision,
                 seed: self.seed,
-                peak: header.roofs.peak.gflops,
+                peak: header.roofs.peak(self.target.threads),
                 tell: &|doing| progress.tell(i, name, doing),
                 interrupted: &interrupted,
             };
@@ -122,6 +122,7 @@ impl Run<'_> {
             complete,
             noise_floor: (!self_ratios.is_empty()).then(|| statistics::noise_floor(&self_ratios)),
             noise_workloads: self_ratios.len(),
+            steal_share: cpu_time.zip(CpuTime::now()).map(|(then, now)| now.shares_since(then).0),
             wall_s: start.elapsed().as_secs_f64(),
         };
         write(&Record::End(end))?;
@@ -131,13 +132,15 @@ impl Run<'_> {
     fn header(&self, crew: &Crew) -> Result<Header, Failure> {
         let environment = Environment::capture();
         let machine = Fingerprint::capture();
-        let Target { isa, threads } = self.target;
-        let roofs = Roofs::measure(isa, self.dtype, threads, crew, &machine.caches)?;
+        let roofs = Roofs::measure(self.target.isa, self.dtype, &[crew], &machine.caches)?;
         Ok(Header {
             schema: SCHEMA,
+            utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             command: self.command.clone(),
             seed: self.seed,
             budget_s: self.budget.as_secs_f64(),
+            precision: self.precision,
+            shard: None,
             toolchain: Toolchain::of_this_build(),
             machine,
             environment,

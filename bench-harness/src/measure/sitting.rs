@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::block::Block;
 use super::budget::{self, FEWEST_ROUNDS};
 use super::contender::Contender;
-use crate::statistics::{self, Interval, Pair};
+use crate::statistics::{self, Interval};
 
 /// With fewer clean blocks than this share, all blocks are used instead, and that is said.
 const FEWEST_CLEAN: f64 = 0.3;
@@ -73,8 +73,8 @@ impl Series {
 
     /// The ratio of times of `other` to this one. `None`: one of them has no time.
     pub fn ratio_of(&self, other: &Self, seed: u64) -> Option<Interval> {
-        let pairs: Vec<Pair> = self.times().zip(other.times()).collect();
-        statistics::ratio(&pairs, seed)
+        let (own, others): (Vec<_>, Vec<_>) = (self.times().collect(), other.times().collect());
+        Some(statistics::ratio(&[&own], &[&others], seed)?.interval)
     }
 }
 

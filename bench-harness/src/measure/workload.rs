@@ -11,7 +11,10 @@ use super::budget;
 use super::check::Expected;
 use super::contender::{Buffers, Contender, PlanContender};
 use super::sitting::{Series, Sitting, Stopped};
-use crate::record::{Figures, Measurement, Outcome};
+use crate::record::{Figures, Kind, Measurement, Outcome, five_digits};
+
+/// What is recorded of the times of one run.
+const QUANTILES: [f64; 7] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];
 
 /// What one workload is measured with.
 #[allow(missing_debug_implementations)] // holds closures
@@ -212,6 +215,9 @@ impl Job<'_> {
             let measured = if joins[i] { series.next() } else { None }.filter(|s| !s.blocks.is_empty());
             let once = Series { blocks: vec![entry.first] };
             let mut figures = self.figures(entry, geometry, measured.unwrap_or(&once));
+            if let Some(series) = measured {
+                figures.rounds_ns = series.times().map(|time| time.map(five_digits)).collect();
+            }
             figures.stopped = if measured.is_some() { stopped } else { Stopped::Once };
             if i == 0 {
                 figures.ratio_to_itself = itself;
@@ -237,13 +243,15 @@ impl Job<'_> {
         Figures {
             median_ns,
             q1_ns: series.quantile(0.25),
+            quantiles_ns: QUANTILES.map(|p| series.quantile(p)),
             gflops,
             share_of_peak: gflops / self.peak,
             effective: 2.0 * entry.cost.multiply_adds as f64 + 0.5 < flops,
-            multiply_adds: entry.cost.multiply_adds as f64,
-            scratch_bytes: entry.plan.scratch().bytes,
-            plan_ns: entry.plan_ns,
-            predicted_ns: entry.cost.nanoseconds,
+            multiply_adds: Some(entry.cost.multiply_adds as f64),
+            scratch_bytes: Some(entry.plan.scratch().bytes),
+            plan_ns: Some(entry.plan_ns),
+            one_shot_ns: None,
+            predicted_ns: Some(entry.cost.nanoseconds),
             verified: true,
             max_error_u: entry.max_error_u,
             blocks: series.blocks.len(),
@@ -255,6 +263,8 @@ impl Job<'_> {
             ratio_to_default: None,
             ratio_to_itself: None,
             stopped: Stopped::Once,
+            rounds_ns: Vec::new(),
+            note: None,
         }
     }
 
@@ -269,14 +279,22 @@ impl Job<'_> {
             workload: self.name.into(),
             descriptor: self.descriptor.to_string(),
             kernel: kernel.name().into(),
+            kind: Kind::Kernel,
+            version: version(kernel),
             variant: variant.map(|v| v.name().to_owned()),
             default,
             layout: self.descriptor.problem.layout().name().into(),
             dtype: self.descriptor.dtype.name().into(),
-            isa: self.isa.into(),
+            isa: Some(self.isa.into()),
             threads: self.crew.threads(),
             cache: "warm".into(),
             outcome,
         }
     }
+}
+
+/// The version of a kernel: its revisions.
+pub fn version(kernel: &dyn Kernel) -> String {
+    let revisions = kernel.revisions();
+    format!("{}.{}", revisions.numerics, revisions.speed)
 }

@@ -77,6 +77,7 @@ impl<'a> Ranking<'a> {
             Some(Outcome::Declined { .. }) => "declined".into(),
             Some(Outcome::Skipped { predicted_ns, .. }) => format!("skipped, {}", seconds(*predicted_ns)),
             Some(Outcome::Wrong { .. }) => "WRONG".into(),
+            Some(Outcome::Failed { .. }) => "FAILED".into(),
         }));
         match best {
             None => cells.extend([String::new(), String::new()]),
@@ -152,7 +153,9 @@ impl<'a> Ranking<'a> {
 
     fn legend(&self) -> Vec<String> {
         let (h, end) = (self.header, self.end);
-        let peak = &h.roofs.peak;
+        let threads = self.rows.iter().flat_map(|(_, row)| row.values()).map(|m| m.threads).next();
+        let peaks = &h.roofs.peaks;
+        let peak = peaks.iter().find(|p| Some(p.threads) == threads).or(peaks.first());
         let layout =
             self.rows.first().and_then(|(_, row)| row.values().next()).map_or("", |m| m.layout.as_str());
         let all = || self.rows.iter().flat_map(|(_, row)| row.values()).map(|m| &m.outcome);
@@ -161,13 +164,15 @@ impl<'a> Ranking<'a> {
         let mut lines = vec![
             "GFLOP/s by median time, and the ratio to the best; FLOPs counted as 2·N·Cin·(Cout/groups)·∏kernel·∏input."
                 .to_owned(),
-            format!(
-                "{}, {layout}, {}, warm caches, weights packed before. Peak: {} GFLOP/s of multiply-adds, measured ({}).",
-                plural(peak.threads, "thread"),
-                peak.dtype,
-                rate(peak.gflops),
-                peak.isa
-            ),
+            peak.map_or(String::new(), |peak| {
+                format!(
+                    "{}, {layout}, {}, warm caches, weights packed before. Peak: {} GFLOP/s of multiply-adds, measured ({}).",
+                    plural(peak.threads, "thread"),
+                    peak.dtype,
+                    rate(peak.gflops),
+                    peak.isa
+                )
+            }),
         ];
         if any(&|f| f.effective) {
             lines.push(
@@ -272,7 +277,7 @@ mod tests {
             command: "tconv rank -w 'a|b'".into(),
         };
         let mut outcome = run.perform(&mut |_| Ok(())).unwrap_or_else(|e| panic!("{}", e.0));
-        outcome.header.roofs.peak.gflops = 100.0;
+        outcome.header.roofs.peaks[0].gflops = 100.0;
         for (i, m) in outcome.measurements.iter_mut().enumerate() {
             let gflops = [40.0, 80.0, 10.0, 5.0, 0.0, 2.0][i];
             m.outcome = match &m.outcome {

@@ -1,0 +1,213 @@
+//! Intervals of ratios, by resampling whole rounds.
+
+use super::quantile_of_sorted;
+
+/// Resamples behind a confidence interval.
+const RESAMPLES: usize = 1000;
+/// Confidence of every interval.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// The time of one candidate in each round; nothing where the block does not count.
+pub type Times<'a> = &'a [Option<f64>];
+
+/// An estimate with its confidence interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// From all the data.
+    pub estimate: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Half its width, relative to the estimate.
+    pub fn half_width(&self) -> f64 {
+        (self.high - self.low) / 2.0 / self.estimate
+    }
+
+    /// As results record it.
+    pub fn to_array(self) -> [f64; 3] {
+        [self.estimate, self.low, self.high]
+    }
+
+    fn of_resamples(estimate: f64, resamples: &[f64]) -> Self {
+        let mut sorted = resamples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let tail = (1.0 - CONFIDENCE) / 2.0;
+        let (low, high) = (quantile_of_sorted(&sorted, tail), quantile_of_sorted(&sorted, 1.0 - tail));
+        Self { estimate, low, high }
+    }
+}
+
+/// A ratio of times, and what it would have been had other rounds of the same kind been measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ratio {
+    /// The ratio, with its 95 % interval by the percentile bootstrap.
+    pub interval: Interval,
+    /// Every resample, in the order in which it was drawn.
+    resamples: Vec<f64>,
+}
+
+/// The ratio second ÷ first of the lower quartiles. Each candidate may have several lanes: it was visited so often in each
+/// round, and all its times count alike.
+///
+/// Whole rounds are drawn: what disturbed both candidates of a round stays together. `None`: no time of one of them.
+pub fn ratio(first: &[Times<'_>], second: &[Times<'_>], seed: u64) -> Option<Ratio> {
+    let rounds = first.iter().chain(second).map(|lane| lane.len()).max()?;
+    let mut columns = Columns::default();
+    let estimate = columns.ratio(first, second, 0..rounds)?;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut drawn = vec![0; rounds];
+    let mut resamples = Vec::with_capacity(RESAMPLES);
+    for _ in 0..RESAMPLES {
+        drawn.fill_with(|| random.usize(..rounds));
+        // A draw that misses one candidate altogether says nothing.
+        resamples.extend(columns.ratio(first, second, drawn.iter().copied()));
+    }
+    Some(Ratio { interval: Interval::of_resamples(estimate, &resamples), resamples })
+}
+
+/// The geometric mean over workloads, by a bootstrap of two levels: workloads are drawn, and of each one a resample of its
+/// rounds. The interval holds for layers like these. `None` of none.
+pub fn geometric_mean_ratio(workloads: &[&Ratio], seed: u64) -> Option<Interval> {
+    let mean = |logarithms: f64| (logarithms / workloads.len() as f64).exp();
+    if let [only] = workloads {
+        return Some(only.interval);
+    }
+    if workloads.is_empty() {
+        return None;
+    }
+    let mut random = fastrand::Rng::with_seed(seed);
+    let resamples: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let one = |_| {
+                let resamples = &workloads[random.usize(..workloads.len())].resamples;
+                resamples[random.usize(..resamples.len())].ln()
+            };
+            mean((0..workloads.len()).map(one).sum())
+        })
+        .collect();
+    let estimate = mean(workloads.iter().map(|w| w.interval.estimate.ln()).sum());
+    Some(Interval::of_resamples(estimate, &resamples))
+}
+
+/// Room for the two columns of a resample, reused.
+#[derive(Default)]
+struct Columns {
+    first: Vec<f64>,
+    second: Vec<f64>,
+}
+
+impl Columns {
+    fn ratio(
+        &mut self,
+        first: &[Times<'_>],
+        second: &[Times<'_>],
+        rounds: impl Iterator<Item = usize>,
+    ) -> Option<f64> {
+        let times = |lanes: &[Times<'_>], round: usize, column: &mut Vec<f64>| {
+            lanes.iter().for_each(|lane| column.extend(lane.get(round).copied().flatten()));
+        };
+        self.first.clear();
+        self.second.clear();
+        for round in rounds {
+            times(first, round, &mut self.first);
+            times(second, round, &mut self.second);
+        }
+        if self.first.is_empty() || self.second.is_empty() {
+            return None;
+        }
+        Some(quartile_in_place(&mut self.second) / quartile_in_place(&mut self.first))
+    }
+}
+
+/// The lower quartile by selection: resampling sorts nothing.
+fn quartile_in_place(values: &mut [f64]) -> f64 {
+    let position = 0.25 * (values.len() - 1) as f64;
+    let at = position.floor() as usize;
+    let (_, &mut below, rest) = values.select_nth_unstable_by(at, f64::total_cmp);
+    let above = rest.iter().copied().min_by(f64::total_cmp).unwrap_or(below);
+    below + (position - at as f64) * (above - below)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::lower_quartile;
+    use super::*;
+
+    #[test]
+    fn selection_agrees_with_sorting() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for len in 1..40 {
+            let values: Vec<f64> = (0..len).map(|_| random.f64()).collect();
+            assert_eq!(quartile_in_place(&mut values.clone()), lower_quartile(&values), "{len}");
+        }
+    }
+
+    /// Noise common to a round, own noise, and now and then an outlier, as on a shared machine.
+    pub fn rounds(count: usize, factor: f64, seed: u64) -> [Vec<Option<f64>>; 2] {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut block = |common: f64| {
+            let outlier = if random.f64() < 0.15 { 1.0 + random.f64() } else { 1.0 };
+            let time = common * (1.0 + 0.01 * random.f64()) * outlier;
+            (random.f64() > 0.1).then_some(time)
+        };
+        let mut common = fastrand::Rng::with_seed(!seed);
+        let pairs = (0..count).map(|_| {
+            let common = 1000.0 * (1.0 + 0.05 * common.f64());
+            (block(common), block(common).map(|t| t * factor))
+        });
+        let (first, second) = pairs.unzip();
+        [first, second]
+    }
+
+    pub fn ratio_of([first, second]: &[Vec<Option<f64>>; 2], seed: u64) -> Ratio {
+        ratio(&[first], &[second], seed).expect("both have times")
+    }
+
+    #[test]
+    fn ratios_are_deterministic_and_the_seed_matters() {
+        let data = rounds(60, 1.0, 5);
+        assert_eq!(ratio_of(&data, 1), ratio_of(&data, 1));
+        assert_ne!(ratio_of(&data, 1), ratio_of(&data, 2));
+        let Interval { estimate, low, high } = ratio_of(&data, 1).interval;
+        assert!(low <= estimate && estimate <= high);
+    }
+
+    #[test]
+    fn lanes_of_a_candidate_count_together() {
+        let some = |times: &[f64]| times.iter().map(|&t| Some(t)).collect::<Vec<_>>();
+        let (a, b) = (some(&[1.0, 3.0]), some(&[2.0, 4.0]));
+        let ratio = ratio(&[&a, &b], &[&some(&[7.0, 7.0])], 1).unwrap();
+        assert_eq!(ratio.interval.estimate, 7.0 / 1.75);
+    }
+
+    #[test]
+    fn two_lanes_narrow_the_interval() {
+        let [[a, b], [c, d]] = [rounds(100, 1.0, 3), rounds(100, 1.0, 4)];
+        let one = ratio(&[&a], &[&b], 1).unwrap().interval;
+        let two = ratio(&[&a, &c], &[&b, &d], 1).unwrap().interval;
+        assert!(two.half_width() < one.half_width(), "{one:?} {two:?}");
+    }
+
+    #[test]
+    fn without_times_there_is_no_ratio() {
+        assert_eq!(ratio(&[], &[], 1), None);
+        assert_eq!(ratio(&[&[Some(1.0), Some(2.0)]], &[&[None, None]], 1), None);
+        assert_eq!(geometric_mean_ratio(&[], 1), None);
+    }
+
+    #[test]
+    fn means_over_workloads_have_intervals_of_both_levels() {
+        let factors = [0.8, 1.0, 1.25];
+        let ratios: Vec<Ratio> =
+            factors.iter().zip(1..).map(|(&f, seed)| ratio_of(&rounds(60, f, seed), 1)).collect();
+        let mean = geometric_mean_ratio(&ratios.iter().collect::<Vec<_>>(), 1).unwrap();
+        assert!((mean.estimate - 1.0).abs() < 0.01, "{mean:?}");
+        // The layers differ by far more than the rounds of each one.
+        assert!(mean.half_width() > 5.0 * ratios[0].interval.half_width(), "{mean:?}");
+        assert_eq!(geometric_mean_ratio(&[&ratios[0]], 1), Some(ratios[0].interval));
+    }
+}

@@ -53,18 +53,6 @@ pub struct Header {
     pub roofs: Roofs,
 }
 
-/// What a line of results is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A kernel of this program.
-    Kernel,
-    /// Another library, in a program of its own.
-    Peer,
-    /// Another build of this program.
-    Build,
-}
-
 /// What happened to one implementation on one workload. All lines of a run with the same workload, layout, type, threads
 /// and cache come from one sitting: their rounds belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,12 +61,11 @@ pub struct Measurement {
     pub workload: String,
     /// The layer itself, as `-w` takes it back.
     pub descriptor: String,
-    /// Name of the implementation: a kernel, or a peer.
+    /// Name of the implementation: a kernel, or `peer/mode`.
     pub kernel: String,
-    /// Which of these it is.
-    pub kind: Kind,
-    /// Its version: revisions of a kernel (`numerics.speed`), or what a peer says of itself.
-    pub version: String,
+    /// Of a kernel: `numerics.speed`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
     /// Its variant; none where it declined, or has only one.
     pub variant: Option<String>,
     /// Whether the planner would have chosen it among the measured kernels.
@@ -87,20 +74,41 @@ pub struct Measurement {
     pub layout: String,
     /// `f32` or `f64`.
     pub dtype: String,
-    /// Instruction set; none where the implementation chooses by itself.
-    pub isa: Option<String>,
+    /// Instruction set; `own` where the implementation chooses by itself.
+    pub isa: String,
     /// Threads of the plan.
     pub threads: usize,
     /// Cache mode: `warm`, `weights` (these are cold) or `cold`.
     pub cache: String,
+    /// Set where it is no kernel of ours but another library, with `peer/mode` for a kernel name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<PeerRecord>,
     /// Figures, or why there are none.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
+/// What is known of another library.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// How it was asked.
+    pub mode: String,
+    /// The order of axes in which it computed: `nchw`, `nhwc`, or its own, `any`.
+    pub layout: String,
+    /// As it says itself; none where it did not start.
+    pub version: Option<String>,
+    /// What was set for it alone.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub settings: Vec<String>,
+    /// What it says of its own choice.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub implementation: Option<String>,
+}
+
 /// Told apart by their fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant)] // nearly all are figures
 pub enum Outcome {
     /// Verified and timed.
     Figures(Figures),
@@ -125,12 +133,10 @@ pub enum Outcome {
         /// A command that shows it again.
         repro: String,
     },
-    /// A peer crashed, hung or could not be understood.
+    /// A peer crashed, hung, or did not keep to the protocol.
     Failed {
         /// How.
         failed: String,
-        /// A command that shows it again.
-        repro: String,
     },
 }
 
@@ -149,19 +155,18 @@ pub struct Figures {
     pub share_of_peak: f64,
     /// Whether fewer multiply-adds are done than the convention counts: the rate is effective and may exceed the peak.
     pub effective: bool,
-    /// Multiply-adds really done, as the kernel states.
+    /// Multiply-adds really done, as the kernel states; peers do not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub multiply_adds: Option<f64>,
-    /// Of the plan.
+    /// Of the plan; peers do not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scratch_bytes: Option<usize>,
     /// Time of making the plan, weights packed.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub plan_ns: Option<f64>,
+    pub plan_ns: f64,
     /// Time from the problem to the result where nothing was prepared: plan, fresh buffers, one run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub one_shot_ns: Option<f64>,
-    /// Time of one run that the kernel predicted.
+    /// Time of one run that the kernel predicted; peers do not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub predicted_ns: Option<f64>,
     /// Always true: what was not verified has no figures.
@@ -183,6 +188,9 @@ pub struct Figures {
     /// Time relative to the default kernel, with a 95 % interval, where both were in the same rounds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ratio_to_default: Option<[f64; 3]>,
+    /// Time of a peer relative to the fastest kernel of ours, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ratio_to_best_kernel: Option<[f64; 3]>,
     /// The default kernel against itself, likewise: the noise of this workload.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ratio_to_itself: Option<[f64; 3]>,
@@ -192,9 +200,6 @@ pub struct Figures {
     /// were no rounds. From these any two lines of a sitting can be compared, long after.
     #[serde(default)]
     pub rounds_ns: Vec<Option<f64>>,
-    /// Whatever a reader must know besides, such as a peer's settings.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub note: Option<String>,
 }
 
 /// Five digits: more than any clock here can tell.
@@ -265,15 +270,15 @@ mod tests {
             workload: "up".into(),
             descriptor: "f32:nchw:1x1x2x2:o1:k2x2".into(),
             kernel: "scatter".into(),
-            kind: Kind::Kernel,
-            version: "1.1".into(),
+            revision: Some("1.1".into()),
             variant: Some("plain".into()),
             default: true,
             layout: "nchw".into(),
             dtype: "f32".into(),
-            isa: Some("avx2".into()),
+            isa: "avx2".into(),
             threads: 1,
             cache: "warm".into(),
+            peer: None,
             outcome,
         }))
     }
@@ -288,7 +293,7 @@ mod tests {
             effective: false,
             multiply_adds: Some(16.0),
             scratch_bytes: Some(0),
-            plan_ns: Some(99.0),
+            plan_ns: 99.0,
             one_shot_ns: None,
             predicted_ns: Some(32.0),
             verified: true,
@@ -300,10 +305,10 @@ mod tests {
             cpu_share: 1.0,
             faults: 0,
             ratio_to_default: None,
+            ratio_to_best_kernel: None,
             ratio_to_itself: Some([1.0, 0.99, 1.01]),
             stopped: Stopped::Precise,
             rounds_ns: vec![Some(10.25), None],
-            note: None,
         }
     }
 
@@ -314,7 +319,7 @@ mod tests {
             Outcome::Declined { declined: "needs 9 bytes".into() },
             Outcome::Skipped { skipped: "too long".into(), predicted_ns: 9e9 },
             Outcome::Wrong { wrong: "NaN".into(), verified: false, repro: "tconv rank".into() },
-            Outcome::Failed { failed: "ended by signal 11".into(), repro: "tconv rank".into() },
+            Outcome::Failed { failed: "crashed".into() },
         ] {
             let record = measurement(outcome);
             let line = serde_json::to_string(&record).unwrap();
@@ -334,7 +339,7 @@ mod tests {
     fn the_agreed_names_are_there() {
         let line = serde_json::to_value(measurement(Outcome::Figures(figures()))).unwrap();
         for name in
-            "record workload descriptor kernel kind version variant layout dtype threads median_ns gflops share_of_peak \
+            "record workload descriptor kernel revision variant layout dtype threads median_ns gflops share_of_peak \
                      scratch_bytes plan_ns verified max_error_u q1_ns clean_share blocks runs effective quantiles_ns rounds_ns"
                 .split_whitespace()
         {

@@ -11,7 +11,7 @@ use super::budget;
 use super::check::Expected;
 use super::contender::{Buffers, Contender, PlanContender};
 use super::sitting::{Series, Sitting, Stopped};
-use crate::record::{Figures, Kind, Measurement, Outcome, five_digits};
+use crate::record::{Figures, Measurement, Outcome, five_digits};
 
 /// What is recorded of the times of one run.
 const QUANTILES: [f64; 7] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];
@@ -249,7 +249,7 @@ impl Job<'_> {
             effective: 2.0 * entry.cost.multiply_adds as f64 + 0.5 < flops,
             multiply_adds: Some(entry.cost.multiply_adds as f64),
             scratch_bytes: Some(entry.plan.scratch().bytes),
-            plan_ns: Some(entry.plan_ns),
+            plan_ns: entry.plan_ns,
             one_shot_ns: None,
             predicted_ns: Some(entry.cost.nanoseconds),
             verified: true,
@@ -261,10 +261,10 @@ impl Job<'_> {
             cpu_share: sum(|b| b.cpu.as_secs_f64()) / sum(|b| b.wall.as_secs_f64()).max(1e-9),
             faults: series.blocks.iter().map(|b| b.faults).sum(),
             ratio_to_default: None,
+            ratio_to_best_kernel: None,
             ratio_to_itself: None,
             stopped: Stopped::Once,
             rounds_ns: Vec::new(),
-            note: None,
         }
     }
 
@@ -279,22 +279,22 @@ impl Job<'_> {
             workload: self.name.into(),
             descriptor: self.descriptor.to_string(),
             kernel: kernel.name().into(),
-            kind: Kind::Kernel,
-            version: version(kernel),
+            revision: Some(revision(kernel)),
             variant: variant.map(|v| v.name().to_owned()),
             default,
             layout: self.descriptor.problem.layout().name().into(),
             dtype: self.descriptor.dtype.name().into(),
-            isa: Some(self.isa.into()),
+            isa: self.isa.into(),
             threads: self.crew.threads(),
             cache: "warm".into(),
+            peer: None,
             outcome,
         }
     }
 }
 
-/// The version of a kernel: its revisions.
-pub fn version(kernel: &dyn Kernel) -> String {
+/// The revisions of a kernel, as results name them.
+pub fn revision(kernel: &dyn Kernel) -> String {
     let revisions = kernel.revisions();
     format!("{}.{}", revisions.numerics, revisions.speed)
 }

@@ -17,6 +17,7 @@ pub mod measure;
 pub mod output;
 pub mod record;
 pub mod report;
+pub mod runs;
 pub mod sample;
 pub mod selection;
 pub mod statistics;

@@ -1,0 +1,161 @@
+//! Reads recorded runs back: the one reader of what [`crate::record`] writes.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::cli::Failure;
+use crate::record::{End, Header, Measurement, Record, SCHEMA};
+
+/// A run as it was recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedRun {
+    /// Name of the file, without its folders.
+    pub source: String,
+    /// What the run depended on.
+    pub header: Header,
+    /// In the order in which they were measured.
+    pub measurements: Vec<Measurement>,
+    /// How it ended; none where it was cut off.
+    pub end: Option<End>,
+}
+
+impl RecordedRun {
+    /// Whether every workload had its turn.
+    pub fn complete(&self) -> bool {
+        self.end.is_some_and(|end| end.complete)
+    }
+}
+
+/// All runs of some files, in their order.
+pub fn read_all(paths: &[impl AsRef<Path>]) -> Result<Vec<RecordedRun>, Failure> {
+    let mut runs = Vec::new();
+    for path in paths {
+        runs.extend(read(path.as_ref())?);
+    }
+    Ok(runs)
+}
+
+/// The runs of one file: more than one where files were put together.
+pub fn read(path: &Path) -> Result<Vec<RecordedRun>, Failure> {
+    let name = path.display();
+    let bytes = std::fs::read(path).map_err(|e| Failure(format!("cannot read {name}: {e}")))?;
+    let source = path.file_name().map_or_else(|| name.to_string(), |f| f.to_string_lossy().into_owned());
+    parse(&name.to_string(), &source, &bytes)
+}
+
+/// `name` is for messages. Every message about a line names it as `FILE:LINE`.
+fn parse(name: &str, source: &str, bytes: &[u8]) -> Result<Vec<RecordedRun>, Failure> {
+    let mut runs: Vec<RecordedRun> = Vec::new();
+    let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n');
+    for (i, line) in lines.enumerate() {
+        let at = |problem: String| Failure(format!("{name}:{}: {problem}", i + 1));
+        match (record(line).map_err(at)?, runs.last_mut()) {
+            (Record::Header(header), _) => {
+                let source = source.to_owned();
+                runs.push(RecordedRun { source, header: *header, measurements: Vec::new(), end: None });
+            }
+            (_, None) => return Err(at("a recorded run begins with its header".into())),
+            (_, Some(run)) if run.end.is_some() => return Err(at("goes on after the end of the run".into())),
+            (Record::Measurement(measurement), Some(run)) => run.measurements.push(*measurement),
+            (Record::End(end), Some(run)) => run.end = Some(end),
+        }
+    }
+    Ok(runs)
+}
+
+fn record(line: &[u8]) -> Result<Record, String> {
+    /// What all versions of the schema have in common.
+    #[derive(Deserialize)]
+    struct Version {
+        record: String,
+        schema: Option<u64>,
+    }
+    let explain = |error: serde_json::Error| match error.classify() {
+        serde_json::error::Category::Eof if line.is_empty() => "an empty line".to_owned(),
+        serde_json::error::Category::Eof => "the line is cut off".to_owned(),
+        _ => format!("not a line of a recorded run: {error}"),
+    };
+    let version: Version = serde_json::from_slice(line).map_err(explain)?;
+    if version.record == "header" && version.schema != Some(u64::from(SCHEMA)) {
+        let found = version.schema.map_or("no schema".into(), |v| format!("schema {v}"));
+        return Err(format!("{found}; this program reads schema {SCHEMA}"));
+    }
+    serde_json::from_slice(line).map_err(explain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Bandwidth, Environment, Fingerprint, Peak, Roofs, Toolchain};
+    use crate::record::Outcome;
+
+    fn lines() -> Vec<String> {
+        let roofs = Roofs {
+            peak: Peak { isa: "avx2".into(), dtype: "f32".into(), threads: 1, gflops: 100.0 },
+            read: vec![Bandwidth { level: "L1".into(), bytes: 16384, gbytes_per_s: 200.0 }],
+        };
+        let header = Record::Header(Box::new(Header {
+            schema: SCHEMA,
+            command: "tconv rank".into(),
+            seed: 1,
+            budget_s: 1.0,
+            toolchain: Toolchain::of_this_build(),
+            machine: Fingerprint::capture(),
+            environment: Environment::capture(),
+            roofs,
+        }));
+        let measurement = Record::Measurement(Box::new(Measurement {
+            workload: "up".into(),
+            descriptor: "f32:nchw:1x1x2x2:o1:k2x2".into(),
+            kernel: "scatter".into(),
+            variant: None,
+            default: false,
+            layout: "nchw".into(),
+            dtype: "f32".into(),
+            isa: "avx2".into(),
+            threads: 1,
+            cache: "warm".into(),
+            outcome: Outcome::Declined { declined: "no".into() },
+        }));
+        let end = Record::End(End { complete: true, noise_floor: None, noise_workloads: 0, wall_s: 1.0 });
+        [header, measurement, end].iter().map(|r| serde_json::to_string(r).expect("JSON")).collect()
+    }
+
+    fn parse_text(text: &str) -> Result<Vec<RecordedRun>, String> {
+        parse("folder/run.jsonl", "run.jsonl", text.as_bytes()).map_err(|Failure(message)| message)
+    }
+
+    #[test]
+    fn runs_are_read_back_one_or_more_in_a_file() {
+        let [header, measurement, end] = &lines()[..] else { panic!() };
+        let whole = parse_text(&format!("{header}\n{measurement}\n{end}\n")).unwrap();
+        assert_eq!((whole.len(), whole[0].measurements.len()), (1, 1));
+        assert!(whole[0].complete() && whole[0].source == "run.jsonl");
+        let cut = parse_text(&format!("{header}\n{measurement}\n")).unwrap();
+        assert!(!cut[0].complete());
+        let two = parse_text(&format!("{header}\n{end}\n{header}\n{measurement}\n{end}")).unwrap();
+        assert_eq!(two.iter().map(|run| run.measurements.len()).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let [header, measurement, end] = &lines()[..] else { panic!() };
+        let other = header.replace(&format!("\"schema\":{SCHEMA}"), "\"schema\":4711");
+        let half = &measurement[..measurement.len() / 2];
+        for (text, words) in [
+            (String::new(), "run.jsonl:1: an empty line"),
+            (other, "run.jsonl:1: schema 4711; this program reads schema"),
+            (measurement.clone(), "run.jsonl:1: a recorded run begins with its header"),
+            (format!("{header}\n{half}"), "run.jsonl:2: the line is cut off"),
+            (format!("{header}\n{half}\n{end}\n"), "run.jsonl:2: the line is cut off"),
+            (format!("{header}\n{end}\n{measurement}"), "run.jsonl:3: goes on after the end"),
+            (format!("{header}\n\n{end}"), "run.jsonl:2: an empty line"),
+            (format!("{header}\n{{\"record\":\"surprise\"}}"), "run.jsonl:2: not a line of a recorded run"),
+            (format!("{header}\n\u{fffd}"), "run.jsonl:2: not a line"),
+        ] {
+            let message = parse_text(&text).unwrap_err();
+            assert!(message.starts_with("folder/") && message.contains(words), "{words}: {message}");
+        }
+    }
+}

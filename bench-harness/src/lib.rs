@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod commands;
 pub mod data;
+pub mod format;
 pub mod golden;
 pub mod machine;
 pub mod measure;

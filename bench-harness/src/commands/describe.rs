@@ -7,6 +7,7 @@ use tconv::reference::weight_matrix::non_zeros;
 use tconv::{Dtype, Geometry, Isa, Layout, Planner, Target};
 
 use crate::cli::{Context, Failure, Outcome};
+use crate::format::{bytes, count, time};
 use crate::output::{self, OutputArgs};
 use crate::workloads::{self, Workload};
 
@@ -150,7 +151,7 @@ impl Facts {
         }
         let (most, fewest) = (list(&column(2)), list(&column(1)));
         let taps = if most == fewest { most } else { format!("{fewest} to {most}") };
-        let [input, weights, output] = self.bytes.map(bytes);
+        let [input, weights, output] = self.bytes.map(|b| bytes(b as f64));
         let dense = self.matrix[0] as f64 * self.matrix[1] as f64;
         text += &format!(
             "{descriptor}\n\
@@ -163,12 +164,12 @@ impl Facts {
             p.batch(),
             p.out_channels(),
             list(&self.output),
-            count(self.multiply_adds),
+            count(self.multiply_adds as f64),
             self.conventional_gflop,
             self.flops_per_byte,
             self.matrix[0],
             self.matrix[1],
-            count(self.non_zeros),
+            count(self.non_zeros as f64),
             100.0 * self.non_zeros as f64 / dense,
             list(&column(0)),
         );
@@ -228,9 +229,9 @@ fn kernels_text(candidates: &[Candidate], useful: u128) -> String {
                     variant.clone(),
                     if c.allocates { "in run" } else { "no" }.to_owned(),
                     time(cost.nanoseconds),
-                    bytes(cost.scratch_bytes as u128),
-                    bytes(cost.packed_bytes as u128),
-                    count(cost.multiply_adds),
+                    bytes(cost.scratch_bytes as f64),
+                    bytes(cost.packed_bytes as f64),
+                    count(cost.multiply_adds as f64),
                     format!("{:.2}", cost.multiply_adds as f64 / useful.max(1) as f64),
                 ]);
             }
@@ -239,41 +240,9 @@ fn kernels_text(candidates: &[Candidate], useful: u128) -> String {
     output::render(&table) + &declined
 }
 
-fn scaled(value: f64, base: f64, units: &[&str]) -> String {
-    let mut rest = value;
-    let mut unit = 0;
-    while rest >= base && unit + 1 < units.len() {
-        rest /= base;
-        unit += 1;
-    }
-    let digits = if unit == 0 && rest.fract() == 0.0 { 0 } else { 2 };
-    format!("{rest:.digits$} {}", units[unit]).trim_end().to_owned()
-}
-
-fn bytes(value: u128) -> String {
-    scaled(value as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
-}
-
-fn count(value: u128) -> String {
-    scaled(value as f64, 1000.0, &["", "k", "M", "G", "T"])
-}
-
-fn time(nanoseconds: f64) -> String {
-    scaled(nanoseconds, 1000.0, &["ns", "µs", "ms", "s"])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_are_readable() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(1536), "1.50 KiB");
-        assert_eq!(count(999), "999");
-        assert_eq!(count(12_345_678), "12.35 M");
-        assert_eq!(time(2_500_000.0), "2.50 ms");
-    }
 
     #[test]
     fn facts_of_a_known_layer() {

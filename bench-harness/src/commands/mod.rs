@@ -3,4 +3,5 @@
 pub mod describe;
 pub mod list;
 pub mod rank;
+pub mod report;
 pub mod verify;

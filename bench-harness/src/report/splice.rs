@@ -21,6 +21,16 @@ pub fn splice(document: &str, name: &str, content: &str) -> Result<String, Failu
     Ok(format!("{}\n\n{}\n\n{}", &document[..start], content.trim(), &document[stop..]))
 }
 
+/// The names of all parts that a document marks, in their order.
+pub fn names(document: &str) -> Vec<String> {
+    let begins = document.split("<!-- tconv:").skip(1);
+    begins.filter_map(|rest| Some(rest.split_once(":begin -->")?.0)).filter(is_name).map(str::to_owned).collect()
+}
+
+fn is_name(text: &&str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +42,12 @@ mod tests {
         let once = splice(DOCUMENT, "rank", "new\n").unwrap();
         assert_eq!(once, "# Title\n<!-- tconv:rank:begin -->\n\nnew\n\n<!-- tconv:rank:end -->\nrest\n");
         assert_eq!(splice(&once, "rank", "new").unwrap(), once);
+    }
+
+    #[test]
+    fn all_names_are_found() {
+        let document = DOCUMENT.to_owned() + "<!-- tconv:heat-nhwc-2t:begin --> <!-- tconv:, a word:begin -->";
+        assert_eq!(names(&document), ["rank", "heat-nhwc-2t"]);
     }
 
     #[test]

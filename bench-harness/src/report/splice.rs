@@ -24,7 +24,11 @@ pub fn splice(document: &str, name: &str, content: &str) -> Result<String, Failu
 /// The names of all parts that a document marks, in their order.
 pub fn names(document: &str) -> Vec<String> {
     let begins = document.split("<!-- tconv:").skip(1);
-    begins.filter_map(|rest| Some(rest.split_once(":begin -->")?.0)).filter(is_name).map(str::to_owned).collect()
+    begins
+        .filter_map(|rest| Some(rest.split_once(":begin -->")?.0))
+        .filter(is_name)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn is_name(text: &&str) -> bool {
@@ -46,7 +50,8 @@ mod tests {
 
     #[test]
     fn all_names_are_found() {
-        let document = DOCUMENT.to_owned() + "<!-- tconv:heat-nhwc-2t:begin --> <!-- tconv:, a word:begin -->";
+        let document =
+            DOCUMENT.to_owned() + "<!-- tconv:heat-nhwc-2t:begin --> <!-- tconv:, a word:begin -->";
         assert_eq!(names(&document), ["rank", "heat-nhwc-2t"]);
     }
 

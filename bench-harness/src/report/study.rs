@@ -170,7 +170,10 @@ impl<'a> Setting<'a> {
 impl<'a> Layer<'a> {
     fn new(run: &'a RecordedRun, measurement: &'a Measurement) -> Result<Self, Failure> {
         let bad = |problem: String| {
-            Failure(format!("{}: {} ({}): {problem}", run.source, measurement.workload, measurement.descriptor))
+            Failure(format!(
+                "{}: {} ({}): {problem}",
+                run.source, measurement.workload, measurement.descriptor
+            ))
         };
         let descriptor: Descriptor = measurement.descriptor.parse().map_err(|e| bad(format!("{e}")))?;
         let geometry = Geometry::new(&descriptor.problem).map_err(|e| bad(e.to_string()))?;

@@ -179,7 +179,10 @@ mod tests {
     #[test]
     fn the_page_can_sort_and_nothing_breaks_out() {
         let html = table().html().into_string();
-        assert!(html.contains("<td class=\"n\" data-v=\"1.5\" title=\"say &quot;why&quot;\">1.50*</td>"), "{html}");
+        assert!(
+            html.contains("<td class=\"n\" data-v=\"1.5\" title=\"say &quot;why&quot;\">1.50*</td>"),
+            "{html}"
+        );
         assert!(html.contains("<caption>a &lt;caption&gt;</caption>"), "{html}");
         assert!(html.contains("<tfoot>") && !html.contains("NaN"), "{html}");
         assert_eq!(html.matches("<button").count(), 2);

@@ -64,8 +64,7 @@ fn cell(measurement: Option<&Measurement>, best: f64) -> Cell {
         Outcome::Figures(f) => {
             let part = f.gflops / best;
             let variant = m.variant.as_deref().unwrap_or_default();
-            let words =
-                format!("{} {variant}: {} GFLOP/s, {}", m.kernel, rate(f.gflops), time(f.median_ns));
+            let words = format!("{} {variant}: {} GFLOP/s, {}", m.kernel, rate(f.gflops), time(f.median_ns));
             let digits = if part < 0.0995 { format!("{part:.3}") } else { format!("{part:.2}") };
             Cell::number(part, digits).class(shade(part)).title(words)
         }
@@ -106,7 +105,12 @@ fn reasons(study: &Study<'_>) -> Table {
     let row = |(name, reason, layers): (&str, String, Vec<&str>)| {
         let count = layers.len();
         let layers = layers.join(", ");
-        vec![Cell::text(name), Cell::text(reason), Cell::number(count as f64, count.to_string()), Cell::text(layers)]
+        vec![
+            Cell::text(name),
+            Cell::text(reason),
+            Cell::number(count as f64, count.to_string()),
+            Cell::text(layers),
+        ]
     };
     Table {
         id: "reasons".into(),

@@ -34,7 +34,12 @@ fn fold(name: &str, places: &[(&Setting<'_>, &Layer<'_>)]) -> Block {
     for (i, (setting, layer)) in places.iter().enumerate() {
         if i == 0 {
             if let Some((m, f)) = layer.best() {
-                best = format!(": {}, {} GFLOP/s, {} of peak", m.kernel, rate(f.gflops), percent(f.share_of_peak));
+                best = format!(
+                    ": {}, {} GFLOP/s, {} of peak",
+                    m.kernel,
+                    rate(f.gflops),
+                    percent(f.share_of_peak)
+                );
             }
             blocks.push(Block::Text(facts(layer)));
         }
@@ -68,7 +73,10 @@ fn facts(layer: &Layer<'_>) -> String {
 
 /// A command that measures the same again.
 fn repro(setting: &Setting<'_>, layer: &Layer<'_>) -> String {
-    format!("tconv rank -w '{}' --threads {} --seed {}", layer.descriptor, setting.key.threads, layer.run.header.seed)
+    format!(
+        "tconv rank -w '{}' --threads {} --seed {}",
+        layer.descriptor, setting.key.threads, layer.run.header.seed
+    )
 }
 
 fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
@@ -106,7 +114,8 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
             Column::number("plan").help("Weights packed"),
             Column::number("execution").help("Median of one run"),
             Column::number("scratch"),
-            Column::number("error, u").help("Largest error of the outputs that were checked, in units of u·Σ|x||w|"),
+            Column::number("error, u")
+                .help("Largest error of the outputs that were checked, in units of u·Σ|x||w|"),
             Column::number("dirty").help("Part of the blocks"),
         ],
         rows: rows.collect(),

@@ -22,7 +22,8 @@ pub(super) fn section(study: &Study<'_>) -> Section {
     for setting in &study.settings {
         let table = layers(setting);
         if !table.rows.is_empty() {
-            blocks.push(Block::Fold(format!("Layer by layer: {}", setting.title()), vec![Block::Table(table)]));
+            blocks
+                .push(Block::Fold(format!("Layer by layer: {}", setting.title()), vec![Block::Table(table)]));
         }
     }
     Section { id: "noise".into(), title: "Noise".into(), blocks }
@@ -34,13 +35,16 @@ fn overview(study: &Study<'_>) -> Table {
         let clean: Vec<f64> = all().filter(|f| f.stopped != Stopped::Once).map(|f| f.clean_share).collect();
         let number = |n: usize| Cell::number(n as f64, n.to_string());
         let mut cells = vec![Cell::text(setting.title())];
-        cells.push(setting.noise_floor().map_or_else(Cell::none, |x| Cell::number(x, format!("{:.2} %", 100.0 * x))));
+        cells.push(
+            setting.noise_floor().map_or_else(Cell::none, |x| Cell::number(x, format!("{:.2} %", 100.0 * x))),
+        );
         cells.push(Cell::number(setting.band(), format!("± {:.2} %", 100.0 * setting.band())));
         if clean.is_empty() {
             cells.extend([Cell::none(), Cell::none()]);
         } else {
             let worst = clean.iter().copied().fold(1.0, f64::min);
-            cells.extend([median(&clean), worst].map(|share| Cell::number(1.0 - share, percent(1.0 - share))));
+            cells
+                .extend([median(&clean), worst].map(|share| Cell::number(1.0 - share, percent(1.0 - share))));
         }
         cells.push(number(all().filter(|f| f.uses_dirty).count()));
         cells.push(number(all().filter(|f| f.stopped == Stopped::Precise).count()));
@@ -86,7 +90,10 @@ fn layers(setting: &Setting<'_>) -> Table {
     };
     Table {
         id: format!("noise-{}", setting.slug()),
-        caption: format!("Identical code against itself; the strip ends at ± {:.1} %", 200.0 * setting.band()),
+        caption: format!(
+            "Identical code against itself; the strip ends at ± {:.1} %",
+            200.0 * setting.band()
+        ),
         columns: vec![
             Column::text("layer"),
             Column::text("planner's choice"),

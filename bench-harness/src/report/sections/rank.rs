@@ -84,7 +84,11 @@ fn standings(setting: &Setting<'_>) -> Table {
             ratio_cell(mean_ratio(&setting.layers, name)),
             Cell::number(own as f64, own.to_string()),
             Cell::number(best as f64, best.to_string()),
-            if everywhere { Cell::number(mean(|f| f.gflops), rate(mean(|f| f.gflops))) } else { Cell::none() },
+            if everywhere {
+                Cell::number(mean(|f| f.gflops), rate(mean(|f| f.gflops)))
+            } else {
+                Cell::none()
+            },
             if everywhere {
                 Cell::number(mean(|f| f.share_of_peak), percent(mean(|f| f.share_of_peak)))
             } else {

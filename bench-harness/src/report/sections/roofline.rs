@@ -39,7 +39,8 @@ fn chart(setting: &Setting<'_>) -> Option<Markup> {
     let xs: Vec<f64> = points.iter().map(|p| intensity(p.0)).chain(ridges).collect();
     let ys: Vec<f64> = points.iter().map(|p| p.2.gflops).chain([peak]).collect();
     let range = |values: &[f64], below: f64, above: f64| {
-        let (low, high) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
+        let (low, high) =
+            (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
         (low > 0.0 && high.is_finite()).then_some((low / below, high * above))
     };
     let frame = Frame::new(SIZE, (range(&xs, 3.0, 1.5)?, true), (range(&ys, 1.5, 1.6)?, true));

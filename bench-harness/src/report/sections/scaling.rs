@@ -59,7 +59,8 @@ fn chart(many: &Setting<'_>, pairs: &[Pair<'_>]) -> Option<Markup> {
     let flops = || pairs.iter().map(|p| p.layer.flops());
     let (least, most) = (flops().reduce(f64::min)?, flops().reduce(f64::max)?);
     let highest = pairs.iter().map(Pair::speedup).fold(threads, f64::max);
-    let frame = Frame::new(SIZE, ((least / 1e6 / 2.0, most / 1e6 * 2.0), true), ((0.0, highest + 0.4), false));
+    let frame =
+        Frame::new(SIZE, ((least / 1e6 / 2.0, most / 1e6 * 2.0), true), ((0.0, highest + 0.4), false));
     let (left, right) = frame.x.at;
     let content = html! {
         (plot::line("roof", [left, frame.y.to(threads)], [right, frame.y.to(threads)]))
@@ -71,7 +72,9 @@ fn chart(many: &Setting<'_>, pairs: &[Pair<'_>]) -> Option<Markup> {
         }
     };
     let title = format!("Speed-up over one thread by the work of the layer, {}", many.title());
-    Some(html! { figure { (frame.draw(&title, ["MFLOP of the layer", "speed-up over one thread"], &content)) } })
+    Some(
+        html! { figure { (frame.draw(&title, ["MFLOP of the layer", "speed-up over one thread"], &content)) } },
+    )
 }
 
 fn table(many: &Setting<'_>, pairs: &[Pair<'_>]) -> Table {

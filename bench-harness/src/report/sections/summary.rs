@@ -32,7 +32,8 @@ fn tiles(study: &Study<'_>) -> Block {
     let mut layers: Vec<&str> = study.settings.iter().flat_map(|s| s.layers.iter().map(|l| l.name)).collect();
     layers.sort_unstable();
     layers.dedup();
-    let mut names: Vec<&str> = study.settings.iter().flat_map(|s| s.implementations.iter().copied()).collect();
+    let mut names: Vec<&str> =
+        study.settings.iter().flat_map(|s| s.implementations.iter().copied()).collect();
     names.sort_unstable();
     names.dedup();
     let mut tiles = vec![
@@ -75,7 +76,8 @@ fn settings(study: &Study<'_>) -> Table {
             Column::number("peak, GFLOP/s").help("Multiply-adds in registers, measured"),
             Column::number("best, GFLOP/s"),
             Column::number("of peak"),
-            Column::number("noise floor").help("Identical code against itself: root mean square distance from 1"),
+            Column::number("noise floor")
+                .help("Identical code against itself: root mean square distance from 1"),
         ],
         rows: study.settings.iter().map(row).collect(),
         ..Table::default()

@@ -100,6 +100,13 @@ neon() {
     ((status == 3)) || return "$status"
 }
 
+report_page() {
+    local status=0
+    scripts/check-report.sh || status=$?
+    # 3: no browser can be had here, and it said so.
+    ((status == 3)) || return "$status"
+}
+
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 # Instruction sets that this CPU has, narrowest first, independently of the library's own detection: where that
@@ -131,6 +138,7 @@ if [[ $quick == no ]]; then
 fi
 step "Examples" examples
 step "A kernel outside the workspace" outside_kernel
+step "Report in a browser" report_page
 step "Golden set, stored part" golden kernels/tests/data/golden
 if [[ -d ../shared/conformance ]]; then
     step "Golden set, all of it" golden ../shared/conformance

@@ -4,6 +4,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 
 use super::section::Section;
 use super::study::Study;
+use crate::format::plural;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -64,14 +65,14 @@ pub fn parts(sections: &[Section]) -> Vec<String> {
     sections.iter().map(|s| s.id.clone()).chain(tables).filter(|id| !id.is_empty()).collect()
 }
 
-/// The commands and the machines behind everything.
+/// The commands and the machines behind everything; commands that differ in numbers or files are told by the first.
 fn origin(study: &Study<'_>) -> String {
-    let mut known: Vec<String> = Vec::new();
-    for run in study.runs {
-        let line = format!("{} on {}", run.header.command, run.header.machine);
-        if !known.contains(&line) {
-            known.push(line);
-        }
-    }
-    format!("From {}.", known.join("; "))
+    let mut machines: Vec<String> = study.runs.iter().map(|run| run.header.machine.to_string()).collect();
+    machines.dedup();
+    let command = study.runs.first().map_or("", |run| run.header.command.as_str());
+    let more = match study.runs.len() {
+        0 | 1 => String::new(),
+        n => format!(" and {} more (see the table of runs)", plural(n - 1, "run")),
+    };
+    format!("From {command}{more}, on {}.", machines.join(", "))
 }

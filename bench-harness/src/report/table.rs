@@ -129,7 +129,7 @@ impl Table {
                 @if i == 0 {
                     th scope="row" title=[title] { (cell.text) }
                 } @else {
-                    td.n[column.number].(cell.class) data-v=[cell.value] title=[title] {
+                    td class=[class(column.number, cell.class)] data-v=[cell.value] title=[title] {
                         (cell.text)
                         @if let Some(picture) = &cell.picture { (picture) }
                     }
@@ -137,6 +137,12 @@ impl Table {
             }
         }
     }
+}
+
+/// The classes of a cell.
+fn class(number: bool, own: &str) -> Option<String> {
+    let all: Vec<&str> = [own, if number { "n" } else { "" }].into_iter().filter(|c| !c.is_empty()).collect();
+    (!all.is_empty()).then(|| all.join(" "))
 }
 
 /// What Markdown would take for a mark.
@@ -185,6 +191,7 @@ mod tests {
         );
         assert!(html.contains("<caption>a &lt;caption&gt;</caption>"), "{html}");
         assert!(html.contains("<tfoot>") && !html.contains("NaN"), "{html}");
+        assert!(html.contains("<td class=\"none n\">–</td>"), "{html}");
         assert_eq!(html.matches("<button").count(), 2);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::cli::Failure;
-use crate::record::{End, Header, Measurement, Record, SCHEMA};
+use crate::record::{Comparison, End, Header, Measurement, Record, SCHEMA};
 
 /// A run as it was recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,8 @@ pub struct RecordedRun {
     pub header: Header,
     /// In the order in which they were measured.
     pub measurements: Vec<Measurement>,
+    /// Of a comparison, instead.
+    pub comparisons: Vec<Comparison>,
     /// How it ended; none where it was cut off.
     pub end: Option<End>,
 }
@@ -53,11 +55,18 @@ fn parse(name: &str, source: &str, bytes: &[u8]) -> Result<Vec<RecordedRun>, Fai
         match (record(line).map_err(at)?, runs.last_mut()) {
             (Record::Header(header), _) => {
                 let source = source.to_owned();
-                runs.push(RecordedRun { source, header: *header, measurements: Vec::new(), end: None });
+                runs.push(RecordedRun {
+                    source,
+                    header: *header,
+                    measurements: Vec::new(),
+                    comparisons: Vec::new(),
+                    end: None,
+                });
             }
             (_, None) => return Err(at("a recorded run begins with its header".into())),
             (_, Some(run)) if run.end.is_some() => return Err(at("goes on after the end of the run".into())),
             (Record::Measurement(measurement), Some(run)) => run.measurements.push(*measurement),
+            (Record::Comparison(comparison), Some(run)) => run.comparisons.push(*comparison),
             (Record::End(end), Some(run)) => run.end = Some(end),
         }
     }
@@ -92,14 +101,17 @@ mod tests {
 
     fn lines() -> Vec<String> {
         let roofs = Roofs {
-            peak: Peak { isa: "avx2".into(), dtype: "f32".into(), threads: 1, gflops: 100.0 },
-            read: vec![Bandwidth { level: "L1".into(), bytes: 16384, gbytes_per_s: 200.0 }],
+            peaks: vec![Peak { isa: "avx2".into(), dtype: "f32".into(), threads: 1, gflops: 100.0 }],
+            read: vec![Bandwidth { level: "L1".into(), bytes: 16384, threads: 1, gbytes_per_s: 200.0 }],
         };
         let header = Record::Header(Box::new(Header {
             schema: SCHEMA,
+            utc: "2026-01-02T03:04:05Z".into(),
             command: "tconv rank".into(),
             seed: 1,
             budget_s: 1.0,
+            precision: 0.005,
+            shard: None,
             toolchain: Toolchain::of_this_build(),
             machine: Fingerprint::capture(),
             environment: Environment::capture(),
@@ -109,6 +121,7 @@ mod tests {
             workload: "up".into(),
             descriptor: "f32:nchw:1x1x2x2:o1:k2x2".into(),
             kernel: "scatter".into(),
+            revision: Some("1.1".into()),
             variant: None,
             default: false,
             layout: "nchw".into(),
@@ -116,9 +129,16 @@ mod tests {
             isa: "avx2".into(),
             threads: 1,
             cache: "warm".into(),
+            peer: None,
             outcome: Outcome::Declined { declined: "no".into() },
         }));
-        let end = Record::End(End { complete: true, noise_floor: None, noise_workloads: 0, wall_s: 1.0 });
+        let end = Record::End(End {
+            complete: true,
+            noise_floor: None,
+            noise_workloads: 0,
+            steal_share: None,
+            wall_s: 1.0,
+        });
         [header, measurement, end].iter().map(|r| serde_json::to_string(r).expect("JSON")).collect()
     }
 

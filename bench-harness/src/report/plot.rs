@@ -6,6 +6,7 @@
 use maud::{Markup, html};
 
 use super::study::Ratio;
+use crate::statistics::Interval;
 
 /// Different looks of markers, told apart without colour too.
 pub const LOOKS: usize = 40;
@@ -142,20 +143,19 @@ pub fn legend(chart: &str, series: &[(usize, &str)]) -> Markup {
 
 /// A ratio on a strip from 0 to a little more than 1, so that an interval around the best is seen.
 pub fn strip(ratio: &Ratio) -> Markup {
-    strip_between(ratio, 0.0, 1.1)
+    let at = ratio.estimate;
+    strip_between(ratio.interval().map_or([at; 3], Interval::to_array), 0.0, 1.1)
 }
 
-/// A ratio on a strip with 1 in the middle.
-pub fn strip_around_one(ratio: &Ratio, half_width: f64) -> Markup {
-    strip_between(ratio, 1.0 - half_width, 1.0 + half_width)
+/// An interval on a strip with 1 in the middle.
+pub fn strip_around_one([estimate, low, high]: [f64; 3], half_width: f64) -> Markup {
+    strip_between([estimate, low, high], 1.0 - half_width, 1.0 + half_width)
 }
 
 /// A dot, its interval, and a line at 1.
-fn strip_between(ratio: &Ratio, from: f64, to: f64) -> Markup {
+fn strip_between([estimate, low, high]: [f64; 3], from: f64, to: f64) -> Markup {
     let part = |x: f64| format!("{:.1}%", 100.0 * ((x - from) / (to - from)).clamp(0.0, 1.0));
-    let (low, high) = ratio.interval.map_or((ratio.estimate, ratio.estimate), |i| (i.low, i.high));
-    let style =
-        format!("--x:{};--l:{};--h:{};--one:{}", part(ratio.estimate), part(low), part(high), part(1.0));
+    let style = format!("--x:{};--l:{};--h:{};--one:{}", part(estimate), part(low), part(high), part(1.0));
     html! { i.strip style=(style) {} }
 }
 

@@ -1,12 +1,13 @@
 //! Recorded runs arranged for reading: settings, their layers, and what every implementation did on each.
 
+use rayon::prelude::*;
 use tconv::{Descriptor, Geometry};
 
 use crate::cli::Failure;
 use crate::format::plural;
 use crate::record::{Figures, Measurement, Outcome};
 use crate::runs::RecordedRun;
-use crate::statistics::{Interval, band};
+use crate::statistics::{self, Interval, band};
 
 /// All that a report is about.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct Layer<'a> {
     pub run: &'a RecordedRun,
     /// One for each implementation that came to its turn.
     pub entries: Vec<&'a Measurement>,
+    to_best: Vec<Option<Ratio>>,
+    to_best_peer: Option<Ratio>,
 }
 
 impl<'a> Study<'a> {
@@ -71,13 +74,15 @@ impl<'a> Study<'a> {
                 study.add(run, measurement)?;
             }
         }
+        let layers: Vec<&mut Layer<'_>> = study.settings.iter_mut().flat_map(|s| &mut s.layers).collect();
+        layers.into_par_iter().for_each(Layer::compare);
         Ok(study)
     }
 
     fn add(&mut self, run: &'a RecordedRun, measurement: &'a Measurement) -> Result<(), Failure> {
         let key = Key {
             machine: run.header.machine.to_string(),
-            isa: run.header.roofs.peak.isa.clone(),
+            isa: run.header.roofs.peaks.first().map_or_else(String::new, |p| p.isa.clone()),
             dtype: measurement.dtype.clone(),
             layout: measurement.layout.clone(),
             threads: measurement.threads,
@@ -148,7 +153,7 @@ impl<'a> Setting<'a> {
 
     /// Measured peak of multiply-adds in GFLOP/s, of the first run.
     pub fn peak(&self) -> f64 {
-        self.layers.first().map_or(f64::NAN, |l| l.run.header.roofs.peak.gflops)
+        self.layers.first().map_or(f64::NAN, |l| l.run.header.roofs.peak(self.key.threads))
     }
 
     /// Half width around 1 that counts as no difference.
@@ -159,6 +164,11 @@ impl<'a> Setting<'a> {
     /// The worst of its runs.
     pub fn noise_floor(&self) -> Option<f64> {
         self.layers.iter().filter_map(|l| l.run.end?.noise_floor).reduce(f64::max)
+    }
+
+    /// Whether other libraries took part.
+    pub fn has_peers(&self) -> bool {
+        self.layers.iter().flat_map(|l| &l.entries).any(|m| m.peer.is_some())
     }
 
     /// The layer of this name.
@@ -177,7 +187,15 @@ impl<'a> Layer<'a> {
         };
         let descriptor: Descriptor = measurement.descriptor.parse().map_err(|e| bad(format!("{e}")))?;
         let geometry = Geometry::new(&descriptor.problem).map_err(|e| bad(e.to_string()))?;
-        Ok(Self { name: &measurement.workload, descriptor, geometry, run, entries: vec![measurement] })
+        Ok(Self {
+            name: &measurement.workload,
+            descriptor,
+            geometry,
+            run,
+            entries: vec![measurement],
+            to_best: Vec::new(),
+            to_best_peer: None,
+        })
     }
 
     /// Operations by the convention of all tables.
@@ -220,42 +238,50 @@ impl<'a> Layer<'a> {
         self.measured().find(|(m, _)| m.default)
     }
 
-    /// Rate of one implementation relative to another of this layer: of the lower quartiles over their rounds, with its
-    /// interval where both took part in the rounds; otherwise of the medians, without.
-    pub fn ratio(&self, one: &Measurement, other: &Measurement) -> Option<Ratio> {
+    /// Its rate relative to the best; none without figures.
+    pub fn to_best(&self, measurement: &Measurement) -> Option<&Ratio> {
+        let at = self.entries.iter().position(|m| std::ptr::eq(*m, measurement))?;
+        self.to_best.get(at)?.as_ref()
+    }
+
+    /// Rate of our best kernel relative to the best peer.
+    pub fn to_best_peer(&self) -> Option<&Ratio> {
+        self.to_best_peer.as_ref()
+    }
+
+    /// Everything that needs resampling.
+    fn compare(&mut self) {
+        let Some((best, _)) = self.best() else { return };
+        self.to_best = self.entries.iter().map(|m| self.ratio(m, best)).collect();
+        let (kernel, peer) = (self.best_of(|m| m.peer.is_none()), self.best_of(|m| m.peer.is_some()));
+        self.to_best_peer = kernel.zip(peer).and_then(|((kernel, _), (peer, _))| self.ratio(kernel, peer));
+    }
+
+    /// Rate of one implementation relative to another: of the lower quartiles over their rounds where both took part in
+    /// these, otherwise of the medians.
+    fn ratio(&self, one: &Measurement, other: &Measurement) -> Option<Ratio> {
         let (a, b) = (figures(one)?, figures(other)?);
-        let plain = || Ratio { estimate: a.gflops / b.gflops, interval: None };
-        if std::ptr::eq(one, other) {
-            return Some(Ratio { estimate: 1.0, interval: None });
-        }
-        let to_default = |m: &Measurement, f: &Figures| match f.ratio_to_default {
-            _ if m.default => Some([1.0; 3]),
-            ratio => ratio,
-        };
-        let (Some([one, one_low, one_high]), Some([other, other_low, other_high])) =
-            (to_default(one, a), to_default(other, b))
-        else {
-            return Some(plain());
-        };
-        // Times against rates: the other way round.
-        let estimate = other / one;
-        let low = estimate * (-spread(other_low / other, one_high / one)).exp();
-        let high = estimate * spread(other_high / other, one_low / one).exp();
-        Some(Ratio { estimate, interval: Some(Interval { estimate, low, high }) })
+        // Rates are times the other way round.
+        let measured = statistics::ratio(&[&a.rounds_ns], &[&b.rounds_ns], self.run.header.seed);
+        let plain = a.gflops / b.gflops;
+        Some(Ratio { estimate: measured.as_ref().map_or(plain, |r| r.interval.estimate), measured })
     }
 }
 
-fn spread(a: f64, b: f64) -> f64 {
-    a.ln().hypot(b.ln())
-}
-
-/// A ratio, perhaps with an interval.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A ratio of rates, perhaps from rounds.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ratio {
     /// Above 1: the first is faster.
     pub estimate: f64,
+    /// With its resamples.
+    pub measured: Option<statistics::Ratio>,
+}
+
+impl Ratio {
     /// With 95 % confidence.
-    pub interval: Option<Interval>,
+    pub fn interval(&self) -> Option<Interval> {
+        self.measured.as_ref().map(|r| r.interval)
+    }
 }
 
 /// The figures of a measurement, if it has any.

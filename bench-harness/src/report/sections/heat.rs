@@ -83,6 +83,7 @@ fn without_figures(outcome: &Outcome) -> (&'static str, &'static str, String) {
         Outcome::Skipped { skipped, predicted_ns } => {
             ("skip", "declined", format!("skipped: {skipped} ({} predicted)", time(*predicted_ns)))
         }
+        Outcome::Failed { failed } => ("FAILED", "wrong", format!("failed: {failed}")),
         Outcome::Wrong { wrong, repro, .. } => ("WRONG", "wrong", format!("is wrong: {wrong}; {repro}")),
     }
 }
@@ -114,7 +115,7 @@ fn reasons(study: &Study<'_>) -> Table {
     };
     Table {
         id: "reasons".into(),
-        caption: "Declined, skipped or wrong, in any setting".into(),
+        caption: "Declined, skipped, wrong or failed, in any setting".into(),
         columns: vec![
             Column::text("implementation"),
             Column::text("reason"),

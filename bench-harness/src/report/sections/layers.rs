@@ -84,7 +84,7 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
     let mut measured: Vec<_> = layer.measured().collect();
     measured.sort_by(|a, b| b.1.gflops.total_cmp(&a.1.gflops));
     let rows = measured.into_iter().map(|(m, f)| {
-        let ratio = layer.best().and_then(|(best, _)| layer.ratio(m, best));
+        let ratio = layer.to_best(m);
         let ratio_cell = ratio_cell(ratio);
         let name = if m.default { format!("{} (planner's choice)", m.kernel) } else { m.kernel.clone() };
         vec![
@@ -93,12 +93,13 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
             Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
             Cell::number(f.share_of_peak, percent(f.share_of_peak)),
             match ratio {
-                Some(ratio) => ratio_cell.picture(plot::strip(&ratio)),
+                Some(ratio) => ratio_cell.picture(plot::strip(ratio)),
                 None => ratio_cell,
             },
             Cell::number(f.plan_ns, time(f.plan_ns)).picture(plot::bars(&[f.plan_ns, f.median_ns], longest)),
             Cell::number(f.median_ns, time(f.median_ns)),
-            Cell::number(f.scratch_bytes as f64, bytes(f.scratch_bytes as f64)),
+            f.one_shot_ns.map_or_else(Cell::none, |ns| Cell::number(ns, time(ns))),
+            f.scratch_bytes.map_or_else(Cell::none, |b| Cell::number(b as f64, bytes(b as f64))),
             Cell::number(f.max_error_u, format!("{:.2}", f.max_error_u)),
             Cell::number(1.0 - f.clean_share, percent(1.0 - f.clean_share)),
         ]
@@ -113,6 +114,7 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
             Column::number("ratio to the best"),
             Column::number("plan").help("Weights packed"),
             Column::number("execution").help("Median of one run"),
+            Column::number("one shot").help("From the problem to the result where nothing was prepared"),
             Column::number("scratch"),
             Column::number("error, u")
                 .help("Largest error of the outputs that were checked, in units of u·Σ|x||w|"),

@@ -175,9 +175,7 @@ fn table(setting: &Setting<'_>) -> Table {
         match entry.map(|m| &m.outcome) {
             Some(Outcome::Figures(f)) => {
                 cells.push(Cell::number(f.gflops, rate(f.gflops)));
-                cells.push(ratio_cell(
-                    entry.zip(layer.best()).and_then(|(m, (best, _))| layer.ratio(m, best)),
-                ));
+                cells.push(ratio_cell(entry.and_then(|m| layer.to_best(m))));
             }
             Some(Outcome::Declined { .. }) => cells.extend([Cell::text("declined"), Cell::none()]),
             Some(Outcome::Skipped { .. }) => cells.extend([Cell::text("skipped"), Cell::none()]),

@@ -4,9 +4,9 @@ use crate::format::percent;
 use crate::measure::Stopped;
 use crate::report::plot;
 use crate::report::section::{Block, Section};
-use crate::report::study::{Layer, Ratio, Setting, Study};
+use crate::report::study::{Layer, Setting, Study};
 use crate::report::table::{Cell, Column, Table};
-use crate::statistics::{Interval, median};
+use crate::statistics::median;
 
 pub(super) fn section(study: &Study<'_>) -> Section {
     let mut blocks = vec![
@@ -75,13 +75,12 @@ fn layers(setting: &Setting<'_>) -> Table {
     let row = |layer: &Layer<'_>| {
         let (m, f) = layer.default()?;
         let [estimate, low, high] = f.ratio_to_itself?;
-        let ratio = Ratio { estimate, interval: Some(Interval { estimate, low, high }) };
         let dirty = 1.0 - f.clean_share;
         Some(vec![
             Cell::text(layer.name),
             Cell::text(&m.kernel),
             Cell::number((estimate - 1.0).abs(), format!("{estimate:.3} [{low:.3}–{high:.3}]"))
-                .picture(plot::strip_around_one(&ratio, 2.0 * setting.band())),
+                .picture(plot::strip_around_one([estimate, low, high], 2.0 * setting.band())),
             Cell::number(dirty, percent(dirty)).picture(plot::bars(&[dirty], 1.0)),
             Cell::number(f.blocks as f64, f.blocks.to_string()),
             Cell::number(f.runs as f64, f.runs.to_string()),

@@ -1,10 +1,11 @@
 //! Who is how fast: over all layers, and on each.
 
 use crate::format::{percent, plural, rate};
+use crate::record::{Figures, Measurement};
 use crate::report::section::{Block, Section};
 use crate::report::study::{Layer, Ratio, Setting, Study, figures};
 use crate::report::table::{Cell, Column, Table};
-use crate::statistics::{Interval, geometric_mean};
+use crate::statistics::{Interval, geometric_mean, geometric_mean_ratio, verdicts};
 
 pub(super) fn section(study: &Study<'_>) -> Section {
     let mut blocks = vec![Block::Text(
@@ -17,6 +18,9 @@ pub(super) fn section(study: &Study<'_>) -> Section {
         blocks.push(Block::Heading(setting.title()));
         blocks.push(Block::Table(standings(setting)));
         blocks.push(Block::Table(layers(setting)));
+        if setting.has_peers() {
+            blocks.push(Block::Table(peers(setting)));
+        }
     }
     Section { id: "rank".into(), title: "Ranking".into(), blocks }
 }
@@ -32,41 +36,40 @@ fn common<'s, 'a>(setting: &'s Setting<'a>) -> (Vec<&'a str>, Vec<&'s Layer<'a>>
     (general, layers)
 }
 
-/// The geometric mean of an implementation's ratio to the best of each layer.
-fn mean_ratio<'s, 'a: 's>(layers: impl IntoIterator<Item = &'s Layer<'a>>, name: &str) -> Option<Ratio> {
-    let mut ratios = Vec::new();
-    for layer in layers {
-        let (Some(own), Some((best, _))) = (layer.entry(name), layer.best()) else { continue };
-        ratios.extend(layer.ratio(own, best));
-    }
-    if ratios.is_empty() {
-        return None;
-    }
-    let estimate = geometric_mean(ratios.iter().map(|r| r.estimate));
-    // Errors of the layers are independent: their runs do not overlap.
-    let of = |pick: fn(&Interval) -> f64| {
-        let logs = ratios.iter().map(|r| r.interval.map_or(0.0, |i| (pick(&i) / r.estimate).ln().powi(2)));
-        logs.sum::<f64>().sqrt() / ratios.len() as f64
-    };
-    let (low, high) = (estimate * (-of(|i| i.low)).exp(), estimate * of(|i| i.high).exp());
-    let known = ratios.iter().any(|r| r.interval.is_some());
-    Some(Ratio { estimate, interval: known.then_some(Interval { estimate, low, high }) })
+/// The geometric mean of an implementation's ratio to the best of each layer, with an interval by a bootstrap of two levels
+/// where all layers had rounds.
+fn mean_ratio<'s, 'a: 's>(layers: impl IntoIterator<Item = &'s Layer<'a>>, name: &str) -> Option<Mean> {
+    let found = layers.into_iter().filter_map(|l| Some((l.to_best(l.entry(name)?)?, l.run.header.seed)));
+    let (ratios, seeds): (Vec<&Ratio>, Vec<u64>) = found.unzip();
+    let seed = *seeds.first()?;
+    let measured: Option<Vec<_>> = ratios.iter().map(|r| r.measured.as_ref()).collect();
+    let interval = measured.and_then(|all| geometric_mean_ratio(&all, seed));
+    Some(Mean { estimate: geometric_mean(ratios.iter().map(|r| r.estimate)), interval })
+}
+
+/// A mean of ratios.
+struct Mean {
+    estimate: f64,
+    interval: Option<Interval>,
 }
 
 /// `0.93 [0.92–0.94]`
-pub(super) fn ratio_cell(ratio: Option<Ratio>) -> Cell {
-    match ratio {
-        None => Cell::none(),
-        Some(r) => Cell::number(r.estimate, ratio_text(&r)),
-    }
+pub(super) fn ratio_cell(ratio: Option<&Ratio>) -> Cell {
+    ratio.map_or_else(Cell::none, |r| interval_cell(r.estimate, r.interval()))
 }
 
-fn ratio_text(ratio: &Ratio) -> String {
+fn mean_cell(mean: Option<Mean>) -> Cell {
+    mean.map_or_else(Cell::none, |m| interval_cell(m.estimate, m.interval))
+}
+
+fn interval_cell(estimate: f64, interval: Option<Interval>) -> Cell {
     let digits = |x: f64| if x < 0.0995 { format!("{x:.3}") } else { format!("{x:.2}") };
-    match &ratio.interval {
-        None => digits(ratio.estimate),
-        Some(i) => format!("{} [{}–{}]", digits(ratio.estimate), digits(i.low), digits(i.high)),
-    }
+    // What is compared with itself has no width.
+    let text = match interval.filter(|i| i.low < i.high) {
+        None => digits(estimate),
+        Some(i) => format!("{} [{}–{}]", digits(estimate), digits(i.low), digits(i.high)),
+    };
+    Cell::number(estimate, text)
 }
 
 fn standings(setting: &Setting<'_>) -> Table {
@@ -74,14 +77,14 @@ fn standings(setting: &Setting<'_>) -> Table {
     let row = |name: &&str| {
         let own = setting.layers.iter().filter(|l| l.figures(name).is_some()).count();
         let best = setting.layers.iter().filter(|l| l.best().is_some_and(|(m, _)| m.kernel == *name)).count();
-        let mean = |of: fn(&crate::record::Figures) -> f64| {
+        let mean = |of: fn(&Figures) -> f64| {
             geometric_mean(common.iter().filter_map(|l| Some(of(l.figures(name)?))))
         };
         let everywhere = general.contains(name) && !common.is_empty();
         vec![
             Cell::text(*name),
-            ratio_cell(everywhere.then(|| mean_ratio(common.iter().copied(), name)).flatten()),
-            ratio_cell(mean_ratio(&setting.layers, name)),
+            mean_cell(everywhere.then(|| mean_ratio(common.iter().copied(), name)).flatten()),
+            mean_cell(mean_ratio(&setting.layers, name)),
             Cell::number(own as f64, own.to_string()),
             Cell::number(best as f64, best.to_string()),
             if everywhere {
@@ -133,7 +136,7 @@ fn layers(setting: &Setting<'_>) -> Table {
         };
         let second = layer.best_of(|m| m.kernel != best.kernel).map(|(m, _)| m);
         let default = layer.default().map(|(m, _)| m);
-        let versus = |m| layer.ratio(m, best);
+        let versus = |m| layer.to_best(m);
         cells.extend([
             Cell::text(&best.kernel).title(best.variant.as_deref().unwrap_or_default()),
             Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
@@ -164,3 +167,54 @@ fn layers(setting: &Setting<'_>) -> Table {
         ..Table::default()
     }
 }
+
+/// Our best kernel against the best peer, layer by layer; verdicts by Benjamini and Hochberg over all of them.
+fn peers(setting: &Setting<'_>) -> Table {
+    let pairs: Vec<_> = setting
+        .layers
+        .iter()
+        .filter_map(|l| Some((l, l.best_of(|m| m.peer.is_none())?, l.best_of(|m| m.peer.is_some())?)))
+        .collect();
+    // Verdicts are about times: the other way round.
+    let invert = |i: Interval| Interval { estimate: 1.0 / i.estimate, low: 1.0 / i.high, high: 1.0 / i.low };
+    let known: Vec<(&str, Interval)> =
+        pairs.iter().filter_map(|(l, ..)| Some((l.name, invert(l.to_best_peer()?.interval()?)))).collect();
+    let judged = verdicts(
+        &known.iter().map(|(_, interval)| *interval).collect::<Vec<_>>(),
+        setting.noise_floor().unwrap_or(0.0),
+    );
+    let verdict = |name: &str| {
+        let at = known.iter().position(|(known, _)| *known == name);
+        at.map_or_else(Cell::none, |i| Cell::text(judged[i].to_string()))
+    };
+    let row = |(layer, (ours, f), (peer, g)): &(&Layer<'_>, Found<'_>, Found<'_>)| {
+        vec![
+            Cell::text(layer.name),
+            Cell::text(&ours.kernel),
+            Cell::number(f.gflops, rate(f.gflops)),
+            Cell::text(&peer.kernel)
+                .title(peer.peer.as_ref().and_then(|p| p.version.clone()).unwrap_or_default()),
+            Cell::number(g.gflops, rate(g.gflops)),
+            ratio_cell(layer.to_best_peer()),
+            verdict(layer.name),
+        ]
+    };
+    Table {
+        id: format!("peers-{}", setting.slug()),
+        caption: "Our best kernel and the best peer".into(),
+        columns: vec![
+            Column::text("layer"),
+            Column::text("ours"),
+            Column::number("GFLOP/s, ours"),
+            Column::text("peer"),
+            Column::number("GFLOP/s, peer"),
+            Column::number("ours to the peer").help("Ratio of rates: above 1 ours is faster"),
+            Column::text("ours is"),
+        ],
+        rows: pairs.iter().map(row).collect(),
+        ..Table::default()
+    }
+}
+
+/// A measurement and its figures.
+type Found<'a> = (&'a Measurement, &'a Figures);

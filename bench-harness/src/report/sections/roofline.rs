@@ -3,11 +3,12 @@
 use maud::{Markup, html};
 
 use crate::format::{plural, rate};
-use crate::machine::Bandwidth;
+use crate::machine::{Bandwidth, Peak};
 use crate::report::plot::{self, Frame, LOOKS};
 use crate::report::section::{Block, Section};
 use crate::report::study::{Layer, Setting, Study};
 use crate::report::table::{Cell, Column, Table};
+use crate::runs::RecordedRun;
 
 const SIZE: (f64, f64) = (860.0, 470.0);
 
@@ -33,9 +34,10 @@ fn chart(setting: &Setting<'_>) -> Option<Markup> {
     let intensity = |layer: &Layer<'_>| layer.flops() / layer.bytes();
     let points: Vec<_> =
         setting.layers.iter().flat_map(|l| l.measured().map(move |(m, f)| (l, m, f))).collect();
-    let roofs = &points.first()?.0.run.header.roofs;
+    let all = &points.first()?.0.run.header.roofs.read;
+    let read: Vec<&Bandwidth> = all.iter().filter(|b| b.threads == setting.key.threads).collect();
     let peak = setting.peak();
-    let ridges = roofs.read.iter().map(|b| peak / b.gbytes_per_s);
+    let ridges = read.iter().map(|b| peak / b.gbytes_per_s);
     let xs: Vec<f64> = points.iter().map(|p| intensity(p.0)).chain(ridges).collect();
     let ys: Vec<f64> = points.iter().map(|p| p.2.gflops).chain([peak]).collect();
     let range = |values: &[f64], below: f64, above: f64| {
@@ -48,8 +50,8 @@ fn chart(setting: &Setting<'_>) -> Option<Markup> {
     let mut series: Vec<(usize, &str)> = setting.implementations.iter().copied().enumerate().collect();
     series.retain(|(_, name)| points.iter().any(|p| p.1.kernel == **name));
     let content = html! {
-        @for bandwidth in &roofs.read { (diagonal(&frame, bandwidth, peak)) }
-        (plot::line("roof", [frame.x.to(peak_start(&roofs.read, peak, frame.x.values.0)), frame.y.to(peak)], [frame.x.at.1, frame.y.to(peak)]))
+        @for bandwidth in &read { (diagonal(&frame, bandwidth, peak)) }
+        (plot::line("roof", [frame.x.to(peak_start(&read, peak, frame.x.values.0)), frame.y.to(peak)], [frame.x.at.1, frame.y.to(peak)]))
         text.roofname x=(plot::c(frame.x.at.1)) y=(plot::c(frame.y.to(peak) - 6.0)) text-anchor="end" {
             "peak " (rate(peak)) " GFLOP/s (" (setting.key.isa) ", " (plural(setting.key.threads, "thread")) ")"
         }
@@ -81,7 +83,7 @@ fn chart(setting: &Setting<'_>) -> Option<Markup> {
 }
 
 /// Where the first diagonal meets the peak.
-fn peak_start(read: &[Bandwidth], peak: f64, leftmost: f64) -> f64 {
+fn peak_start(read: &[&Bandwidth], peak: f64, leftmost: f64) -> f64 {
     let fastest = read.iter().map(|b| b.gbytes_per_s).fold(0.0, f64::max);
     (peak / fastest).max(leftmost)
 }
@@ -119,9 +121,7 @@ fn roofs(study: &Study<'_>) -> Table {
         Column::number("peak, GFLOP/s"),
     ];
     columns.extend(levels.iter().map(|level| Column::number(format!("{level}, GB/s"))));
-    let row = |run: &crate::runs::RecordedRun| {
-        let roofs = &run.header.roofs;
-        let p = &roofs.peak;
+    let row = |(run, p): (&RecordedRun, &Peak)| {
         let mut cells = vec![
             Cell::text(&run.source),
             Cell::text(&p.isa),
@@ -130,16 +130,18 @@ fn roofs(study: &Study<'_>) -> Table {
             Cell::number(p.gflops, rate(p.gflops)),
         ];
         cells.extend(levels.iter().map(|level| {
-            let found = roofs.read.iter().find(|b| b.level == **level);
+            let read = &run.header.roofs.read;
+            let found = read.iter().find(|b| b.level == **level && b.threads == p.threads);
             found.map_or_else(Cell::none, |b| Cell::number(b.gbytes_per_s, rate(b.gbytes_per_s)))
         }));
         cells
     };
+    let peaks = study.runs.iter().flat_map(|run| run.header.roofs.peaks.iter().map(move |p| (run, p)));
     Table {
         id: "roofs".into(),
-        caption: "Measured roofs; bandwidths are those of one thread that reads".into(),
+        caption: "Measured roofs: multiply-adds in registers, and reading from each level of memory, all threads together".into(),
         columns,
-        rows: study.runs.iter().map(row).collect(),
+        rows: peaks.map(row).collect(),
         ..Table::default()
     }
 }

@@ -104,6 +104,8 @@ fn runs(study: &Study<'_>) -> Table {
                 Some(false) => "no",
                 None => "unknown",
             }),
+            Cell::text(&h.utc),
+            Cell::text(&h.toolchain.commit),
             Cell::text(h.toolchain.rustc.split(" (").next().unwrap_or("")),
         ]
     };
@@ -118,6 +120,8 @@ fn runs(study: &Study<'_>) -> Table {
             Column::number("seed"),
             Column::number("load").help("Average over the minute before the run"),
             Column::text("pinned"),
+            Column::text("began"),
+            Column::text("commit"),
             Column::text("compiler"),
         ],
         rows: study.runs.iter().map(row).collect(),
@@ -129,7 +133,8 @@ fn runs(study: &Study<'_>) -> Table {
 fn machines(study: &Study<'_>) -> Table {
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     let mut known: Vec<&Fingerprint> = Vec::new();
-    for m in study.runs.iter().map(|run| &run.header.machine) {
+    for run in study.runs {
+        let m = &run.header.machine;
         if known.contains(&m) {
             continue;
         }
@@ -137,7 +142,10 @@ fn machines(study: &Study<'_>) -> Table {
         let caches: Vec<String> = m.caches.iter().map(|&b| bytes(b as f64)).collect();
         rows.push(vec![
             Cell::text(m.to_string()),
-            Cell::text(format!("{}, family {}, model {}", m.vendor, m.family, m.model)),
+            Cell::text(match &run.header.environment.cpu {
+                Some(name) => name.clone(),
+                None => format!("{}, family {}, model {}", m.vendor, m.family, m.model),
+            }),
             Cell::number(m.cores as f64, m.cores.to_string()),
             Cell::text(m.isas.join(", ")),
             Cell::text(caches.join(", ")),

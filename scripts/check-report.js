@@ -9,7 +9,7 @@
     const body = table.tBodies[0];
     const rows = new Set(body.rows);
     [...table.tHead.rows[0].cells].forEach((head, column) => {
-      const where = `${table.caption.textContent}, column ${column + 1} (${head.textContent})`;
+      const where = `${table.closest(".scroll").ariaLabel}, column ${column + 1} (${head.textContent})`;
       const button = head.querySelector("button");
       if (!button.closest("details:not([open])")) {
         button.focus();

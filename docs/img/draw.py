@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Draws docs/img/phases.svg: one axis of d2l's 6 → 16 example (kernel 5, stride 3, padding 2) as scatter and as phases."""
+"""Draws one axis of d2l's 6 → 16 example (kernel 5, stride 3, padding 2): as scatter and as phases (docs/img/phases.svg),
+and one of its phases down to the register tile (docs/img/tile.svg)."""
 
 import pathlib
 
@@ -95,16 +96,93 @@ def phases(d, top):
     return top
 
 
-def main():
-    d = Drawing()
-    scatter(d, 24)
-    bottom = phases(d, 240)
+LANES = 4  # of the picture; 16 in an AVX-512 register of f32
+SOFT = "#e8eef5"
+
+
+def packed_row(d, top):
+    """What a tile reads: one packed input row, zeros beside it."""
+    d.text(10, top, "1 · One input row of every channel is packed once, zeros beside it", "bold")
+    y = top + 16
+    d.text(10, y + 20, "channel ci")
+    for n, label in enumerate(["0", *(f"x{i}" for i in range(INPUTS)), "0"]):
+        d.cell(LEFT + n * PITCH, y, label, "#eeeeee" if label == "0" else "#ffffff", dashed=label == "0")
+    return y + CELL
+
+
+def tile(d, top):
+    """Phase 1 of the example: five pixels of one row, LANES output channels in each register."""
+    first, pixels, taps, base = 1, 5, [0, 3], 1
+    colour = COLOURS[residue(first + PAD)]
+    d.text(10, top, "2 · A tile of phase 1: output channels in the lanes of a register, neighbouring pixels side by side", "bold")
+    left, y = LEFT + 3 * PITCH, top + 76
+    at = lambda p: left + p * (PITCH + 8)
+    for m, k in enumerate(taps):
+        row = top + 22 + m * 24
+        d.text(10, row + 8, f"tap k = {k} reads", colour=colour)
+        for p in range(pixels):
+            i = base + p - m
+            d.text(at(p) + CELL / 2, row + 8, f"x{i}" if i < INPUTS else "0", anchor="middle")
+    for lane in range(LANES):
+        d.text(left - 12, y + 20 + lane * CELL, f"channel {lane}", anchor="end")
+        for p in range(pixels):
+            d.cell(at(p), y + lane * CELL, "", colour)
+    for p in range(pixels):
+        d.text(at(p) + CELL / 2, y + LANES * CELL + 18, first + STRIDE * p, anchor="middle", colour=colour)
+    d.text(left - 12, y + LANES * CELL + 18, "output o", anchor="end", colour=colour)
+    weights = at(pixels) + 70
+    for m, k in enumerate(taps):
+        x = weights + m * 90
+        d.text(x + CELL / 2, y - 10, f"w[ci][k = {k}]", anchor="middle", colour=colour)
+        for lane in range(LANES):
+            d.cell(x, y + lane * CELL, "", SOFT)
+    d.text(weights - 10, y + LANES * CELL + 18, "one vector load serves all pixels")
+    bottom = y + LANES * CELL + 44
+    d.text(10, bottom, "for every tap, for every ci:   sum[pixel] += w[ci][tap] · (input of the pixel, repeated in all lanes)")
+    d.text(10, bottom + 20, "All sums stay in registers over all taps and a run of input channels: up to 14 pixels × 2 registers on AVX-512, 6 × 2 on AVX2.")
+    return bottom + 20
+
+
+def store(d, top):
+    """The phases of a row meet in a buffer; channels-first layouts transpose it."""
+    d.text(10, top, "3 · The sums of all phases lie in output order in a small buffer: the phases interleave by themselves", "bold")
+    y = top + 16
+    for o in range(OUTPUTS):
+        for lane in range(LANES):
+            d.cell(LEFT + o * PITCH, y + lane * CELL, o if lane == 0 else "", COLOURS[residue(o + PAD)])
+    for lane in range(LANES):
+        d.text(LEFT - 12, y + 20 + lane * CELL, f"channel {lane}", anchor="end")
+    y += LANES * CELL + 24
+    d.text(10, y, "4 · Stored once, through the activation (the sums began with the bias)", "bold")
+    d.text(10, y + 22, "NHWC: column by column, as it lies: the channels of one pixel are neighbours.")
+    d.text(10, y + 42, f"NCHW: blocks of {LANES} × {LANES} are transposed in registers, so that the pixels of one channel are neighbours:")
+    for o in range(OUTPUTS):
+        d.cell(LEFT + o * PITCH, y + 56, o, COLOURS[residue(o + PAD)])
+        if o % LANES == 0:
+            x, width = LEFT + o * PITCH - 2, LANES * PITCH - 2
+            d.parts.append(f'<path d="M{x} {y + 92}v6h{width}v-6" fill="none" stroke="#555"/>')
+    d.text(LEFT - 12, y + 76, "channel 0", anchor="end")
+    d.text(LEFT, y + 116, "one vector store for each bracket")
+    return y + 116
+
+
+def write(name, d, bottom):
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="14">\n'
         f'<rect width="{WIDTH}" height="{bottom}" fill="#fff"/>\n' + "\n".join(d.parts) + "\n</svg>\n"
     )
-    (pathlib.Path(__file__).parent / "phases.svg").write_text(svg, encoding="utf-8")
+    (pathlib.Path(__file__).parent / name).write_text(svg, encoding="utf-8")
+
+
+def main():
+    d = Drawing()
+    scatter(d, 24)
+    write("phases.svg", d, phases(d, 240))
+    d = Drawing()
+    bottom = packed_row(d, 24)
+    bottom = tile(d, bottom + 36)
+    write("tile.svg", d, store(d, bottom + 40) + 16)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ pub fn c(x: f64) -> String {
 
 /// A tick's label.
 fn number(x: f64) -> String {
-    let text = format!("{x:.3}");
+    let text = format!("{x:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -164,7 +164,7 @@ pub fn bars(values: &[f64], most: f64) -> Markup {
     html! {
         span.bars {
             @for value in values {
-                i style=(format!("width:{:.1}%", (100.0 * value / most).clamp(0.5, 100.0))) {}
+                i style=(format!("width:{:.1}%", (100.0 * value / most).clamp(if *value > 0.0 { 0.5 } else { 0.0 }, 100.0))) {}
             }
         }
     }
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn labels_are_short() {
-        assert_eq!([0.001, 0.5, 10.0, 2000.0].map(number), ["0.001", "0.5", "10", "2000"]);
+        assert_eq!([0.0001, 0.5, 10.0, 2000.0].map(number), ["0.0001", "0.5", "10", "2000"]);
         assert_eq!([c(3.0), c(3.06), c(-0.04)], ["3", "3.1", "-0"]);
     }
 }

@@ -100,12 +100,12 @@ impl Table {
         text
     }
 
-    /// For the page. The box around it scrolls, the page does not.
+    /// For the page. The box around it scrolls, the page does not; its caption stays.
     pub fn html(&self) -> Markup {
         html! {
+            p.caption aria-hidden="true" { (self.caption) }
             div.scroll tabindex="0" role="region" aria-label=(self.caption) {
                 table.(self.class) id=[(!self.id.is_empty()).then_some(&self.id)] {
-                    caption { (self.caption) }
                     thead { tr {
                         @for column in &self.columns {
                             th.n[column.number] scope="col" title=[(!column.help.is_empty()).then_some(column.help)] {
@@ -189,7 +189,7 @@ mod tests {
             html.contains("<td class=\"n\" data-v=\"1.5\" title=\"say &quot;why&quot;\">1.50*</td>"),
             "{html}"
         );
-        assert!(html.contains("<caption>a &lt;caption&gt;</caption>"), "{html}");
+        assert!(html.contains(">a &lt;caption&gt;</p>"), "{html}");
         assert!(html.contains("<tfoot>") && !html.contains("NaN"), "{html}");
         assert!(html.contains("<td class=\"none n\">–</td>"), "{html}");
         assert_eq!(html.matches("<button").count(), 2);

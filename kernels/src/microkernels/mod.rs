@@ -8,6 +8,7 @@ pub mod pixel_tile;
 pub mod row_pass;
 pub mod row_tile;
 pub mod slab;
+pub mod small_tile;
 pub mod strips;
 pub mod tile;
 pub mod transpose;

@@ -111,7 +111,7 @@ pub fn max_pixels(registers: usize) -> usize {
 
 /// Asks for a line of memory; no access, so any address will do.
 #[inline(always)]
-fn prefetch<T>(address: *const T) {
+pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: prefetching faults on no address, and SSE is part of x86-64.
     unsafe {

@@ -7,6 +7,7 @@ use crate::algorithms::pixel_lanes::PixelLanes;
 use crate::algorithms::polyphase::Polyphase;
 use crate::algorithms::scatter::Scatter;
 use crate::algorithms::sparse_csr::SparseCsr;
+use crate::algorithms::weight_streaming::WeightStreaming;
 use crate::algorithms::zero_insert::ZeroInsert;
 use crate::contract::kernel::Kernel;
 
@@ -28,6 +29,7 @@ impl Registry {
                 &PixelLanes,
                 &PhaseMerged,
                 &Depthwise,
+                &WeightStreaming,
                 &Polyphase,
             ],
         }

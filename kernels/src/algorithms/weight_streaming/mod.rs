@@ -1,0 +1,91 @@
+//! Small images with heavy weights: all pixels of a phase in registers, every weight read once.
+//!
+//! The first layers of a generator have images of 1×1 to 8×8 pixels and megabytes of weights. Output channels lie in the
+//! lanes; a tile holds several rows of a phase, of one image or (from four images on) pixels of as many images; every
+//! pixel has exactly the taps that meet its input, so that nothing is spent on what the crop removes. Weights are the outermost
+//! loop: for each block of output channels, phase and pass over input channels, all pixels of all images that they reach.
+//! What a pass needs is fetched while the one before computes.
+
+mod blocking;
+mod pack;
+mod program;
+mod run;
+
+use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
+use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
+use crate::machine::roofs::Roofs;
+use crate::machine::tensor::Dtype;
+
+use blocking::Blocking;
+use run::PreparedStreaming;
+
+/// Weights as the outermost loop over small images.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightStreaming;
+
+impl Kernel for WeightStreaming {
+    fn name(&self) -> &'static str {
+        "weight-streaming"
+    }
+
+    fn summary(&self) -> &'static str {
+        "small images: a whole phase in registers with exact taps, each weight read once"
+    }
+
+    fn revisions(&self) -> Revisions {
+        Revisions { numerics: 1, speed: 1 }
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { exactness: Exactness::Direct, specials: Specials::Exact, allocates_in_run: false }
+    }
+
+    fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
+        Blocking::new(request).map(|_| ())
+    }
+
+    fn variants(&self, request: &Request<'_>) -> Vec<Variant> {
+        Blocking::new(request).map(|b| Variant(b.name(request).into())).into_iter().collect()
+    }
+
+    fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
+        let Ok(b) = Blocking::new(request) else {
+            return Cost {
+                nanoseconds: f64::INFINITY,
+                scratch_bytes: 0,
+                packed_bytes: 0,
+                multiply_adds: u128::MAX,
+            };
+        };
+        let (g, size) = (request.geometry, request.dtype.size());
+        let roofs = Roofs::assumed(request.target.isa, request.dtype);
+        let multiply_adds = b.multiply_adds(request);
+        // Fitted to timings: large tiles run at 1.12 of the assumed peak, small ones wait for their sums; each pass of a tile
+        // costs a start and an end; outputs pass through the sums.
+        let share = 1.12 * (b.tile_sums() as f64 / b.full_tile(request) as f64).min(1.0);
+        let work = roofs.compute_ns(multiply_adds, share)
+            + 25.0 * b.tile_runs() as f64
+            + 2.5 / b.lanes as f64 * g.output_len() as f64
+            + 0.4 * b.packed_inputs(request) as f64;
+        let moved = (g.compulsory_elements() * size as u128) as f64;
+        Cost {
+            nanoseconds: work / b.threads as f64 + 0.5 * roofs.dram_ns(moved),
+            scratch_bytes: b.scratch(request).1.bytes,
+            packed_bytes: b.packed_weights() * size,
+            multiply_adds,
+        }
+    }
+
+    fn prepare(
+        &self,
+        r: &Request<'_>,
+        _: &Variant,
+        weights: Weights<'_>,
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        let blocking = Blocking::new(r)?;
+        Ok(match r.dtype {
+            Dtype::F32 => Box::new(PreparedStreaming::<f32>::new(r, blocking, weights)?),
+            Dtype::F64 => Box::new(PreparedStreaming::<f64>::new(r, blocking, weights)?),
+        })
+    }
+}

@@ -15,8 +15,13 @@ use tconv::{
 /// that is not named declines none.
 /// `zero-insert`: the special cases with weights that are not finite. `phase-merged`: all but dense kernels of a whole
 /// multiple of the stride along x. `depthwise`: more than one input channel in a group.
-const DECLINES: &[(&str, usize)] =
-    &[("zero-insert", 4), ("pixel-lanes", 45), ("phase-merged", 247), ("depthwise", 185)];
+const DECLINES: &[(&str, usize)] = &[
+    ("zero-insert", 4),
+    ("pixel-lanes", 45),
+    ("phase-merged", 247),
+    ("depthwise", 185),
+    ("weight-streaming", 16),
+];
 
 fn cases() -> Vec<Case> {
     golden::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden"))

@@ -12,6 +12,9 @@
 //! each tap are a bit mask, and its branches are the same for all input channels. A weight is loaded once for all pixels of
 //! the tile, so that a tile that holds a whole phase of the image reads every weight once.
 
+// The loops over rows, pixels and vectors index several arrays in step, and unroll as they are.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::{Simd, WithSimd};
 
 use super::tile::prefetch;
@@ -31,8 +34,7 @@ pub const fn exists(registers: usize, vectors: usize, rows: usize, pixels: usize
         return vectors == 2 && sums <= 12;
     }
     match vectors {
-        1 => pixels >= 4 && sums <= 28,
-        2 => sums <= 28,
+        1 | 2 => sums <= 28,
         4 => sums <= 24,
         _ => false,
     }

@@ -7,7 +7,7 @@ use crate::microkernels::small_tile::{MOST_PIXELS, MOST_ROWS, exists};
 use crate::problem::problem::Layout;
 
 /// Sums of one block of output channels, at most (bytes).
-const SUMS_BYTES: usize = 128 << 10;
+const SUMS_BYTES: usize = 64 << 10;
 /// Packed input, at most (bytes): it shares the level-2 cache with a pass of weights.
 const INPUT_BYTES: usize = 1 << 20;
 /// Weights of one pass, at most (bytes).
@@ -201,6 +201,16 @@ impl Blocking {
     /// Sums of a tile that never waits for them.
     pub fn full_tile(&self, request: &Request<'_>) -> usize {
         if request.target.isa.name() == "avx512" { 6 } else { 10 }
+    }
+
+    /// Time of the work over that of tiles whose pixels are images: pixels of one image differ in their taps, which splits
+    /// tiles, and few registers hold fewer sums then. Fitted.
+    pub fn split_tiles(&self) -> f64 {
+        match self.kind {
+            Pixels::Images => 1.0,
+            Pixels::Columns if self.registers < 32 => 1.32,
+            Pixels::Columns => 1.02,
+        }
     }
 
     /// Times that a tile runs, about.

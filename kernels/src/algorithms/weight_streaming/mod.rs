@@ -69,7 +69,7 @@ impl Kernel for WeightStreaming {
             + 0.4 * b.packed_inputs(request) as f64;
         let moved = (g.compulsory_elements() * size as u128) as f64;
         Cost {
-            nanoseconds: work / b.threads as f64 + 0.5 * roofs.dram_ns(moved),
+            nanoseconds: work * b.split_tiles() / b.threads as f64 + 0.8 * roofs.dram_ns(moved),
             scratch_bytes: b.scratch(request).1.bytes,
             packed_bytes: b.packed_weights() * size,
             multiply_adds,

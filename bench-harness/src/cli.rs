@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tconv::Registry;
 
-use crate::commands::{describe, list, rank, report, verify};
+use crate::commands::{compare, describe, list, rank, report, verify};
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ enum Command {
     Verify(verify::Args),
     /// Verify and measure kernels, and rank them
     Rank(rank::Args),
+    /// Measure two kernels against each other, and say which is faster
+    Compare(compare::Args),
     /// Turn recorded runs into a page, a Markdown report, or tables of a document
     Report(report::Args),
 }
@@ -78,6 +80,7 @@ pub fn main(context: Context) -> ExitCode {
         Command::Describe(args) => describe::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Rank(args) => rank::run(args, &context),
+        Command::Compare(args) => compare::run(args, &context),
         Command::Report(args) => report::run(args, &context),
     };
     match result {

@@ -1,5 +1,6 @@
 //! One file per verb: its arguments (`Args`) and what it does (`run`).
 
+pub mod compare;
 pub mod describe;
 pub mod list;
 pub mod rank;

@@ -53,21 +53,21 @@ pub struct Args {
     output: OutputArgs,
 }
 
-fn layout(text: &str) -> Result<Layout, String> {
+pub(super) fn layout(text: &str) -> Result<Layout, String> {
     Layout::parse(text).ok_or_else(|| "expected nchw or nhwc".into())
 }
 
-fn dtype(text: &str) -> Result<Dtype, String> {
+pub(super) fn dtype(text: &str) -> Result<Dtype, String> {
     Dtype::parse(text).ok_or_else(|| "expected f32 or f64".into())
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     let bad = || format!("expected 1 to {MOST_THREADS}");
     text.parse().ok().filter(|n| (1..=MOST_THREADS).contains(n)).ok_or_else(bad)
 }
 
 /// `90`, `90s` or `1.5m`.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix('m') {
         Some(minutes) => (minutes, 60.0),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),

@@ -11,8 +11,10 @@ pub mod block;
 pub mod budget;
 pub mod check;
 pub mod contender;
+pub mod duel;
 pub mod run;
 pub mod sitting;
+pub mod slowed;
 pub mod workload;
 
 pub use block::{Block, Crew};

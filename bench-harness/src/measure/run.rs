@@ -55,13 +55,7 @@ impl Run<'_> {
     /// Measures every workload, and hands each record to `write` as soon as it is known.
     pub fn perform(&self, write: &mut dyn FnMut(&Record) -> Result<(), Failure>) -> Result<Outcome, Failure> {
         let (start, cpu_time) = (Instant::now(), CpuTime::now());
-        // A second Ctrl-C ends the program at once. Another handler of this process (in tests) may stay.
-        let _ = ctrlc::set_handler(|| {
-            if INTERRUPTED.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        });
-        INTERRUPTED.store(false, Ordering::Relaxed);
+        listen_for_interruption();
 
         let crew = Crew::new(self.target.threads)?;
         let header = self.header(&crew)?;
@@ -166,7 +160,19 @@ impl Run<'_> {
     }
 }
 
-fn interrupted() -> bool {
+/// From now on Ctrl-C asks for an end after the current block; a second one ends the program at once.
+pub fn listen_for_interruption() {
+    // Another handler of this process (in tests) may stay.
+    let _ = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    INTERRUPTED.store(false, Ordering::Relaxed);
+}
+
+/// Whether somebody asked for an end.
+pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 

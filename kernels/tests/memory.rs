@@ -67,13 +67,13 @@ fn growth(work: impl FnOnce()) -> usize {
 /// with fewer channels where a narrow instruction set would take minutes.
 fn layers() -> Vec<Spec> {
     vec![
-        Spec::new(&[1, 16, 256, 256], &[16, 16, 2, 2]).stride(2),
-        Spec::new(&[1, 7, 60, 80], &[7, 7, 16, 16]).stride(8).padding(4),
-        Spec::new(&[1, 32, 32, 32, 32], &[32, 16, 2, 2, 2]).stride(2),
-        Spec::new(&[1, 16, 128, 128], &[16, 32, 3, 3]).stride(2),
+        Spec::new(&[1, 8, 340, 340], &[8, 8, 2, 2]).stride(2),
+        Spec::new(&[1, 4, 60, 80], &[4, 4, 16, 16]).stride(8).padding(4),
+        Spec::new(&[1, 8, 32, 32, 32], &[8, 16, 2, 2, 2]).stride(2),
+        Spec::new(&[1, 8, 128, 128], &[8, 16, 3, 3]).stride(2),
         Spec::new(&[1, 32, 4096], &[32, 32, 4]).stride(2).padding(1),
         Spec::new(&[1, 64, 128, 128], &[64, 1, 4, 4]).stride(2).padding(1).groups(64),
-        Spec::new(&[1, 12, 256, 256], &[12, 3, 4, 4]).stride(2).padding(1),
+        Spec::new(&[1, 6, 256, 256], &[6, 3, 4, 4]).stride(2).padding(1),
         Spec::new(&[1, 256, 4, 4], &[256, 256, 4, 4]).stride(2).padding(1),
     ]
 }

@@ -86,13 +86,13 @@ impl<'a> Ranking<'a> {
         cells
     }
 
-    /// Geometric means over the layers for which every general kernel (one with figures for more than half of the layers)
+    /// Geometric means over the layers for which every general kernel (one with figures for nine tenths of the layers)
     /// has figures: rates of different layers do not compare. The ratio to the best is also shown for all layers of each
     /// kernel.
     fn means(&self) -> Vec<Vec<String>> {
         let covered = |k: &str| self.rows.iter().filter(|(_, row)| figures(row, k).is_some()).count();
         let general: Vec<&str> =
-            self.kernels.iter().copied().filter(|k| 2 * covered(k) > self.rows.len()).collect();
+            self.kernels.iter().copied().filter(|k| 10 * covered(k) >= 9 * self.rows.len()).collect();
         let common: Vec<_> = self
             .rows
             .iter()

@@ -86,13 +86,18 @@ impl<'a> Ranking<'a> {
         cells
     }
 
-    /// Geometric means over the layers for which every general kernel (one with figures for nine tenths of the layers)
+    /// Geometric means over the layers for which every general kernel (one that declines at most a tenth of them)
     /// has figures: rates of different layers do not compare. The ratio to the best is also shown for all layers of each
     /// kernel.
     fn means(&self) -> Vec<Vec<String>> {
-        let covered = |k: &str| self.rows.iter().filter(|(_, row)| figures(row, k).is_some()).count();
+        let declines = |k: &&str| {
+            let declined = |row: &BTreeMap<&str, &Measurement>| {
+                matches!(row.get(k).map(|m| &m.outcome), Some(Outcome::Declined { .. }))
+            };
+            self.rows.iter().filter(|(_, row)| declined(row)).count()
+        };
         let general: Vec<&str> =
-            self.kernels.iter().copied().filter(|k| 10 * covered(k) >= 9 * self.rows.len()).collect();
+            self.kernels.iter().copied().filter(|k| 10 * declines(k) <= self.rows.len()).collect();
         let common: Vec<_> = self
             .rows
             .iter()

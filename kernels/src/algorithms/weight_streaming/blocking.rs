@@ -6,8 +6,8 @@ use crate::microkernels::slab::equal_parts;
 use crate::microkernels::small_tile::{MOST_PIXELS, MOST_ROWS, exists};
 use crate::problem::problem::Layout;
 
-/// Sums of one block of output channels, at most (bytes).
-const SUMS_BYTES: usize = 64 << 10;
+/// Sums of one block of output channels, at most (bytes): beyond the level-1 cache, tiles of `polyphase` are faster.
+const SUMS_BYTES: usize = 32 << 10;
 /// Packed input, at most (bytes): it shares the level-2 cache with a pass of weights.
 const INPUT_BYTES: usize = 1 << 20;
 /// Weights of one pass, at most (bytes).

@@ -20,7 +20,7 @@ const DECLINES: &[(&str, usize)] = &[
     ("pixel-lanes", 45),
     ("phase-merged", 247),
     ("depthwise", 185),
-    ("weight-streaming", 17),
+    ("weight-streaming", 22),
 ];
 
 fn cases() -> Vec<Case> {

@@ -6,7 +6,7 @@ use crate::microkernels::slab::equal_parts;
 use crate::microkernels::small_tile::{MOST_PIXELS, MOST_ROWS, exists};
 use crate::problem::problem::Layout;
 
-/// Sums of one block of output channels, at most (bytes): beyond the level-1 cache, tiles of `polyphase` are faster.
+/// Sums of one block of output channels, at most (bytes): beyond the level-1 cache, reading them again costs what is saved.
 const SUMS_BYTES: usize = 32 << 10;
 /// Packed input, at most (bytes): it shares the level-2 cache with a pass of weights.
 const INPUT_BYTES: usize = 1 << 20;

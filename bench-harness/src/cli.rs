@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tconv::Registry;
 
-use crate::commands::{compare, describe, list, rank, report, verify};
+use crate::commands::{compare, describe, import, list, rank, report, verify};
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ enum Command {
     Describe(describe::Args),
     /// Check kernels against the oracle, a conformance set, and drawn problems
     Verify(verify::Args),
+    /// Turn a model into a set of workloads
+    Import(import::Args),
     /// Verify and measure kernels, and rank them
     Rank(rank::Args),
     /// Measure two kernels against each other, and say which is faster
@@ -79,6 +81,7 @@ pub fn main(context: Context) -> ExitCode {
         Command::List(args) => list::run(args, &context),
         Command::Describe(args) => describe::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
+        Command::Import(args) => import::run(args),
         Command::Rank(args) => rank::run(args, &context),
         Command::Compare(args) => compare::run(args, &context),
         Command::Report(args) => report::run(args, &context),

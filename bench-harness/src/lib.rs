@@ -13,6 +13,7 @@ pub mod commands;
 pub mod data;
 pub mod format;
 pub mod golden;
+pub mod import;
 pub mod machine;
 pub mod measure;
 pub mod output;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tconv::{Accuracy, Axis, Descriptor, Dtype, Epilogue, Layout, Problem};
 
 use crate::cli::Failure;
@@ -17,7 +17,7 @@ pub struct Workload {
     pub name: String,
     /// The layer (in NCHW, unless a descriptor says otherwise).
     pub problem: Problem,
-    /// Bias and activation; none in a set.
+    /// Bias and activation; a set states the bias alone.
     pub epilogue: Epilogue,
     /// Set where a descriptor fixes the type (and with it the layout of `problem`).
     pub dtype: Option<Dtype>,
@@ -85,7 +85,7 @@ pub fn accuracy_argument(name: &str) -> Result<Accuracy, String> {
 }
 
 /// One `[[layer]]`. Spatial fields: a value per axis, outermost first; `padding` crops both ends.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Layer {
     name: String,
@@ -99,9 +99,13 @@ struct Layer {
     stride: Vec<usize>,
     padding: Vec<usize>,
     /// The crop at the end, where it differs from that at the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
     padding_end: Option<Vec<usize>>,
     output_padding: Vec<usize>,
     dilation: Vec<usize>,
+    /// Whether a bias is added.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    bias: bool,
     #[serde(default)]
     source: String,
     #[serde(default)]
@@ -135,7 +139,39 @@ fn parse(file: &str, text: &str) -> Result<Vec<Workload>, Failure> {
     Ok(all)
 }
 
+/// A set as the text of a file: [`load`] gives the same workloads back. `comment`: its first lines.
+pub fn to_toml(comment: &str, workloads: &[Workload]) -> Result<String, Failure> {
+    let mut text: String = comment.lines().map(|line| format!("# {line}\n")).collect();
+    for workload in workloads {
+        text += &format!("\n[[layer]]\n{}", toml::to_string(&Layer::of(workload))?);
+    }
+    Ok(text)
+}
+
 impl Layer {
+    fn of(w: &Workload) -> Self {
+        let axes = w.problem.spatial();
+        let each = |value: fn(&Axis) -> usize| axes.iter().map(value).collect::<Vec<_>>();
+        let (padding, padding_end) = (each(|a| a.padding.0), each(|a| a.padding.1));
+        Self {
+            name: w.name.clone(),
+            batch: w.problem.batch(),
+            in_channels: w.problem.in_channels(),
+            out_channels: w.problem.out_channels(),
+            groups: w.problem.groups(),
+            input: each(|a| a.input),
+            kernel: each(|a| a.kernel),
+            stride: each(|a| a.stride),
+            padding_end: (padding_end != padding).then_some(padding_end),
+            padding,
+            output_padding: each(|a| a.output_padding),
+            dilation: each(|a| a.dilation),
+            bias: w.epilogue.bias,
+            source: w.source.clone(),
+            tags: w.tags.clone(),
+        }
+    }
+
     fn check(self) -> Result<Workload, Failure> {
         let rank = self.input.len();
         let padding_end = self.padding_end.as_ref().unwrap_or(&self.padding);
@@ -168,7 +204,7 @@ impl Layer {
         Ok(Workload {
             name: self.name,
             problem,
-            epilogue: Epilogue::NONE,
+            epilogue: if self.bias { Epilogue::BIAS } else { Epilogue::NONE },
             dtype: None,
             source: self.source,
             tags: self.tags,
@@ -226,6 +262,16 @@ mod tests {
         }
         let Failure(message) = parse("set", &[GOOD, GOOD].concat()).expect_err("twice");
         assert!(message.contains("layer 2 (up)") && message.contains("repeats"), "{message}");
+    }
+
+    #[test]
+    fn a_written_set_is_read_back() {
+        let mut all = zoo();
+        all[0].epilogue = Epilogue::BIAS;
+        all[1].source = "a \"quoted\" source".into();
+        let text = to_toml("what\nit is", &all).expect("written");
+        assert!(text.starts_with("# what\n# it is\n\n[[layer]]\nname = "), "{}", &text[..60]);
+        assert_eq!(parse("set", &text).expect("read"), all);
     }
 
     #[test]

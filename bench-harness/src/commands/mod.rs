@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod describe;
+pub mod import;
 pub mod list;
 pub mod rank;
 pub mod report;

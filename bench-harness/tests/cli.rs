@@ -92,6 +92,10 @@ fn lists_and_descriptions() {
     let line: serde_json::Value = serde_json::from_str(&text).expect("one line of JSON");
     assert_eq!(line["facts"]["output"], serde_json::json!([64, 48]));
     assert_eq!(line["facts"]["uneven_overlap"], false);
+    assert_eq!(line["facts"]["exceeds_memory"], false);
+    let (code, text, _) = tconv(&["describe", "f32:nchw:1x4096x65536x65536:o4096:k2x2:s2x2"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("too large        320.00 TiB for the tensors"), "{text}");
 }
 
 #[test]

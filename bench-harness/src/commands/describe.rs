@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tconv::reference::weight_matrix::non_zeros;
-use tconv::{Dtype, Geometry, Isa, Layout, Planner, Target};
+use tconv::{Dtype, Geometry, Isa, Layout, Limits, Planner, Target};
 
 use crate::cli::{Context, Failure, Outcome};
 use crate::format::{bytes, count, time};
@@ -117,6 +117,12 @@ impl Facts {
         }
     }
 
+    /// Bytes of the tensors, where this machine's memory does not hold them: such a layer can only be looked at.
+    fn too_large(&self) -> Option<u128> {
+        let sum = self.bytes.iter().sum();
+        (sum > Limits::default().max_bytes as u128).then_some(sum)
+    }
+
     fn uneven(&self) -> bool {
         self.phases.iter().any(|[_, fewest, most]| fewest != most)
     }
@@ -129,6 +135,7 @@ impl Facts {
             "input_bytes": self.bytes[0],
             "weight_bytes": self.bytes[1],
             "output_bytes": self.bytes[2],
+            "exceeds_memory": self.too_large().is_some(),
             "flops_per_byte": self.flops_per_byte,
             "matrix_rows": self.matrix[0],
             "matrix_columns": self.matrix[1],
@@ -173,6 +180,12 @@ impl Facts {
             100.0 * self.non_zeros as f64 / dense,
             list(&column(0)),
         );
+        if let Some(sum) = self.too_large() {
+            let (sum, held) = (bytes(sum as f64), bytes(Limits::default().max_bytes as f64));
+            text += &format!(
+                "too large        {sum} for the tensors, {held} of memory here: it can be planned, not run\n"
+            );
+        }
         if self.uneven() {
             text += "uneven overlap   the stride does not divide the kernel: some outputs collect more taps than their \
                      neighbours\n                 (checkerboard artifacts)\n";

@@ -15,12 +15,14 @@ use tconv::{
 /// that is not named declines none.
 /// `zero-insert`: the special cases with weights that are not finite. `phase-merged`: all but dense kernels of a whole
 /// multiple of the stride along x. `depthwise`: more than one input channel in a group.
+/// `winograd-polyphase`: fewer than 32 input channels in a group, all but a few.
 const DECLINES: &[(&str, usize)] = &[
     ("zero-insert", 4),
     ("pixel-lanes", 45),
     ("phase-merged", 247),
     ("depthwise", 185),
     ("weight-streaming", 22),
+    ("winograd-polyphase", 269),
 ];
 
 fn cases() -> Vec<Case> {

@@ -13,7 +13,8 @@ use tconv::{
 };
 
 /// Kernels for a part of the geometry, which they name when they decline. Every other kernel takes every problem here.
-const SPECIALISED: [&str; 4] = ["pixel-lanes", "phase-merged", "depthwise", "weight-streaming"];
+const SPECIALISED: [&str; 5] =
+    ["pixel-lanes", "phase-merged", "depthwise", "weight-streaming", "winograd-polyphase"];
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 
@@ -42,6 +43,10 @@ fn special_problems() -> Vec<Problem> {
         make(1, 2, 3, 1, &[cropped(4, 64, 32, 17, 33), cropped(5, 32, 32, 9, 9)]), // longer than any vector
         make(1, 5, 2, 1, &[Axis { output_padding: 3, ..cropped(40, 60, 20, 0, 7) }]), // no multiple of a vector
         make(1, 700, 1, 1, &[cropped(9, 64, 16, 3, 0)]),                              // several passes
+        // Deep enough for transforms: two and one taps, three and two, five of each of two residues, and a volume.
+        make(2, 64, 34, 2, &[cropped(5, 3, 2, 0, 1), cropped(9, 4, 2, 1, 1)]),
+        make(1, 33, 17, 1, &[cropped(4, 5, 2, 2, 1), Axis { dilation: 2, ..cropped(8, 5, 1, 4, 4) }]),
+        make(1, 32, 3, 1, &[cropped(2, 2, 1, 0, 0), cropped(3, 4, 2, 1, 1), cropped(2, 6, 3, 2, 1)]),
     ]
 }
 

@@ -8,4 +8,5 @@ pub mod polyphase;
 pub mod scatter;
 pub mod sparse_csr;
 pub mod weight_streaming;
+pub mod winograd;
 pub mod zero_insert;

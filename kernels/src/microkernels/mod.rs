@@ -5,6 +5,7 @@ pub mod copy;
 pub mod interleave;
 pub mod matmul;
 pub mod pixel_tile;
+pub mod point_tile;
 pub mod row_pass;
 pub mod row_tile;
 pub mod slab;

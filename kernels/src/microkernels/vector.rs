@@ -20,6 +20,9 @@ pub trait Float: Element {
     /// a + b.
     fn add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 
+    /// a − b.
+    fn sub<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
     /// a · b.
     fn mul<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 
@@ -40,6 +43,13 @@ pub trait Float: Element {
         no: Self::Vector<S>,
     ) -> Self::Vector<S>;
 
+    /// The first elements of a slice, which holds at least a vector.
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[Self]) -> Self::Vector<S> {
+        let _ = simd;
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..Self::lanes::<S>()]))
+    }
+
     /// The first `to.len()` lanes (at most all).
     fn store_partial<S: Simd>(simd: S, to: &mut [Self], value: Self::Vector<S>);
 }
@@ -50,7 +60,7 @@ fn emulates_fma<S: Simd>() -> bool {
 }
 
 macro_rules! float {
-    ($type:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident, $less:ident,
+    ($type:ty, $vector:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $less:ident,
      $select:ident, $store:ident) => {
         impl Float for $type {
             type Vector<S: Simd> = S::$vector;
@@ -62,6 +72,10 @@ macro_rules! float {
             #[inline(always)]
             fn add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S> {
                 simd.$add(a, b)
+            }
+            #[inline(always)]
+            fn sub<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S> {
+                simd.$sub(a, b)
             }
             #[inline(always)]
             fn mul<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S> {
@@ -98,6 +112,7 @@ float!(
     f32s,
     splat_f32s,
     add_f32s,
+    sub_f32s,
     mul_f32s,
     mul_add_f32s,
     less_than_f32s,
@@ -109,6 +124,7 @@ float!(
     f64s,
     splat_f64s,
     add_f64s,
+    sub_f64s,
     mul_f64s,
     mul_add_f64s,
     less_than_f64s,

@@ -8,6 +8,7 @@ use crate::algorithms::polyphase::Polyphase;
 use crate::algorithms::scatter::Scatter;
 use crate::algorithms::sparse_csr::SparseCsr;
 use crate::algorithms::weight_streaming::WeightStreaming;
+use crate::algorithms::winograd::Winograd;
 use crate::algorithms::zero_insert::ZeroInsert;
 use crate::contract::kernel::Kernel;
 
@@ -31,6 +32,7 @@ impl Registry {
                 &Depthwise,
                 &WeightStreaming,
                 &Polyphase,
+                &Winograd,
             ],
         }
     }

@@ -1,0 +1,268 @@
+//! Every size that the kernel chooses: blocks of tiles, tasks, and the scratch that follows.
+
+use std::ops::Range;
+
+use super::axes::Axis;
+use crate::contract::request::{Declined, Request};
+use crate::machine::scratch::Scratch;
+use crate::microkernels::slab::equal_parts;
+use crate::microkernels::tile::max_pixels;
+
+/// Points of the inputs of one block, at most (bytes): they stay in the level-2 cache while the weights stream by.
+const POINTS_BYTES: usize = 600 << 10;
+/// Scratch of one worker, at most (bytes).
+const SCRATCH_BYTES: usize = 2 << 20;
+/// Fewer input channels than this decline: the transforms would cost more than the products that they save, and the error
+/// of few products leaves no room for the growth that is allowed.
+const LEAST_IN: usize = 32;
+/// Vectors of output channels in a full tile.
+const VECTORS: usize = 2;
+
+/// One sub-phase along z with one along y.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// Their numbers.
+    pub subs: [usize; 2],
+    /// Points along z and y together.
+    pub points: usize,
+    /// Tile rows of all images: (image, tile along z, tile along y).
+    pub rows: usize,
+    /// Tile rows of a block.
+    pub step: usize,
+    /// Weights of one input and one output channel before those of this pair.
+    pub weights_before: usize,
+    /// Blocks of all pairs before this one, counted in rows alone.
+    blocks_before: usize,
+}
+
+/// The sizes, all fixed when the plan is made.
+#[derive(Debug, Clone)]
+pub struct Blocking {
+    /// Elements of one vector.
+    pub lanes: usize,
+    /// Pixels of the widest tile.
+    pub pixels: usize,
+    /// Channels of one group.
+    pub group_in: usize,
+    pub group_out: usize,
+    pub groups: usize,
+    pub axes: [Axis; 3],
+    pub pairs: Vec<Pair>,
+    /// Points along x of all sub-phases before each, and of all.
+    pub x_before: Vec<usize>,
+    /// Outputs of every sub-phase along x in a block.
+    pub x_step: usize,
+    /// Blocks along x.
+    pub x_blocks: usize,
+    /// The first input along x that the first block reads, and how many it reads.
+    pub first: i64,
+    pub width: usize,
+    /// Parts into which the channel blocks are split, to feed all threads.
+    pub channel_parts: usize,
+    /// Elements of one worker's buffers: raw rows (twice), points of inputs, points of sums (twice), output rows.
+    pub raw: usize,
+    pub points: usize,
+    pub sums: usize,
+    pub outputs: usize,
+}
+
+/// One task: a block of tiles of one pair, for some channel blocks of one group.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub pair: usize,
+    pub group: usize,
+    /// Tile rows.
+    pub rows: Range<usize>,
+    /// Block along x.
+    pub x: usize,
+    /// Channel blocks.
+    pub blocks: Range<usize>,
+}
+
+impl Blocking {
+    pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
+        let (g, p) = (request.geometry, request.geometry.problem());
+        if p.group_in() < LEAST_IN {
+            return Err(Declined::because(format!(
+                "{} input channels in a group: at least {LEAST_IN} are worth transforming",
+                p.group_in()
+            )));
+        }
+        let [z, y, x] = g.axes();
+        let axes = [Axis::new(z)?, Axis::new(y)?, Axis::new(x)?];
+        if !axes.iter().any(Axis::saves) {
+            return Err(Declined::because("every phase has one tap: there is no product to save"));
+        }
+        let size = request.dtype.size();
+        let lanes = request.target.isa.f32_lanes() * 4 / size;
+        let padded_in = p.group_in().next_multiple_of(lanes);
+        let x = &axes[2];
+        let mut x_before = vec![0];
+        for sub in &x.subs {
+            x_before.push(x_before[x_before.len() - 1] + sub.form.points());
+        }
+
+        // Along x as much of a row as the cache allows, in equal parts; then as many rows.
+        let room = POINTS_BYTES / size / padded_in;
+        let points_of = |outputs: usize| -> usize {
+            x.subs.iter().map(|s| s.form.points() * (outputs / s.form.outputs())).sum()
+        };
+        let mut pairs = Vec::with_capacity(axes[0].subs.len() * axes[1].subs.len());
+        for (iz, z) in axes[0].subs.iter().enumerate() {
+            for (iy, y) in axes[1].subs.iter().enumerate() {
+                let points = z.form.points() * y.form.points();
+                let rows = p.batch() * z.tiles * y.tiles;
+                pairs.push(Pair {
+                    subs: [iz, iy],
+                    points,
+                    rows,
+                    step: 1,
+                    weights_before: 0,
+                    blocks_before: 0,
+                });
+            }
+        }
+        let most_points = pairs.iter().map(|pair| pair.points).max().unwrap_or(1);
+        let units = x.longest().div_ceil(x.unit);
+        let x_step = x.unit * equal_parts(units, (room / (most_points * points_of(x.unit))).max(1));
+        let (mut weights_before, mut blocks_before) = (0, 0);
+        for pair in &mut pairs {
+            let most = room / (pair.points * points_of(x_step));
+            pair.step = equal_parts(pair.rows, most.max(1));
+            (pair.weights_before, pair.blocks_before) = (weights_before, blocks_before);
+            weights_before += pair.points * x_before[x.subs.len()];
+            blocks_before += pair.rows.div_ceil(pair.step);
+        }
+
+        let first = x.subs.iter().map(|s| s.first_input).min().unwrap_or(0);
+        let end =
+            |s: &super::axes::SubPhase| s.first_input + s.span(x_step / s.form.outputs(), x.step) as i64;
+        let width = (x.subs.iter().map(end).max().unwrap_or(0) - first) as usize;
+        let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
+        let most = |elements: &dyn Fn(&Pair) -> usize| pairs.iter().map(elements).max().unwrap_or(0);
+        let row_tiles = |s: &super::axes::SubPhase| s.form.points() * (x_step / s.form.outputs());
+        let widest = x.subs.iter().map(row_tiles).max().unwrap_or(0);
+        let outputs = |pair: &Pair| {
+            let [z, y] = [0, 1].map(|a| axes[a].subs[pair.subs[a]].form.outputs());
+            pair.step * z * y * x_step * x.distance * block
+        };
+        let mut blocking = Self {
+            lanes,
+            pixels: max_pixels(request.target.isa.registers()),
+            group_in: p.group_in(),
+            group_out: p.group_out(),
+            groups: p.groups(),
+            x_before,
+            x_step,
+            x_blocks: x.longest().div_ceil(x_step),
+            first,
+            width,
+            channel_parts: 1,
+            raw: most_points * width * lanes,
+            points: most(&|pair| pair.step * pair.points * points_of(x_step) * padded_in),
+            sums: most(&|pair| pair.step * pair.points * widest * block),
+            outputs: most(&outputs),
+            pairs,
+            axes,
+        };
+        let bytes = blocking.slot() * size;
+        if bytes > SCRATCH_BYTES {
+            return Err(Declined::because(format!(
+                "needs {bytes} bytes of scratch: the limit is {SCRATCH_BYTES}"
+            )));
+        }
+        let tasks = blocking.tasks();
+        let wanted = if request.target.threads > 1 { 4 * request.target.threads } else { 1 };
+        blocking.channel_parts = wanted.div_ceil(tasks.max(1)).clamp(1, blocking.blocks());
+        Ok(blocking)
+    }
+
+    /// Vectors of the channel block that starts at channel `first` of the group.
+    pub fn vectors(&self, first: usize) -> usize {
+        (self.group_out - first).div_ceil(self.lanes).min(VECTORS)
+    }
+
+    /// Channels of a full block.
+    pub fn block(&self) -> usize {
+        self.vectors(0) * self.lanes
+    }
+
+    /// Channel blocks of one group.
+    pub fn blocks(&self) -> usize {
+        self.group_out.div_ceil(self.block())
+    }
+
+    /// Input channels of one group, padded to whole vectors.
+    pub fn padded_in(&self) -> usize {
+        self.group_in.next_multiple_of(self.lanes)
+    }
+
+    /// Output channels of one group, padded to whole vectors.
+    pub fn padded_out(&self) -> usize {
+        self.group_out.next_multiple_of(self.lanes)
+    }
+
+    /// Points of one pair, over all sub-phases along x.
+    pub fn pair_points(&self, pair: &Pair) -> usize {
+        pair.points * self.x_before[self.axes[2].subs.len()]
+    }
+
+    /// Packed elements of one group.
+    pub fn group_weights(&self) -> usize {
+        let points: usize = self.pairs.iter().map(|pair| self.pair_points(pair)).sum();
+        points * self.padded_in() * self.padded_out()
+    }
+
+    /// Where the packed weights of a channel block of a pair start.
+    pub fn weights_at(&self, group: usize, pair: &Pair, first_channel: usize) -> usize {
+        let of_pair = pair.weights_before * self.padded_out() + first_channel * self.pair_points(pair);
+        group * self.group_weights() + of_pair * self.padded_in()
+    }
+
+    /// Elements of one worker's scratch.
+    pub fn slot(&self) -> usize {
+        2 * self.raw + self.points + 2 * self.sums + self.outputs
+    }
+
+    /// Tasks of a run.
+    pub fn tasks(&self) -> usize {
+        let blocks = self.pairs.iter().map(|pair| pair.rows.div_ceil(pair.step)).sum::<usize>();
+        blocks * self.x_blocks * self.groups * self.channel_parts
+    }
+
+    /// Task number `i`.
+    pub fn task(&self, i: usize) -> Task {
+        let (part, i) = (i % self.channel_parts, i / self.channel_parts);
+        let (x, i) = (i % self.x_blocks, i / self.x_blocks);
+        let (group, i) = (i % self.groups, i / self.groups);
+        let pair = self.pairs.partition_point(|pair| pair.blocks_before <= i) - 1;
+        let Pair { rows, step, blocks_before, .. } = self.pairs[pair];
+        let first = (i - blocks_before) * step;
+        let share = |part: usize| self.blocks() * part / self.channel_parts;
+        Task { pair, group, rows: first..(first + step).min(rows), x, blocks: share(part)..share(part + 1) }
+    }
+
+    /// Tiles of sub-phase `sub` along x in block `x`.
+    pub fn x_tiles(&self, sub: usize, x: usize) -> usize {
+        let sub = &self.axes[2].subs[sub];
+        let step = self.x_step / sub.form.outputs();
+        sub.tiles.saturating_sub(x * step).min(step)
+    }
+
+    /// Workers of a run, and the scratch of all of them.
+    pub fn workers(&self, request: &Request<'_>) -> (usize, Scratch) {
+        Scratch::workers(request.target.threads, self.tasks(), self.slot(), request.dtype)
+    }
+
+    /// Multiply-adds done: whole tiles, whole vectors.
+    pub fn multiply_adds(&self) -> u128 {
+        let x: usize = self.axes[2].subs.iter().map(|s| s.form.points() * s.tiles).sum();
+        let pixels: u128 = self.pairs.iter().map(|pair| (pair.points * pair.rows) as u128 * x as u128).sum();
+        pixels * (self.padded_in() * self.padded_out() * self.groups) as u128
+    }
+
+    /// The tile's name: `"avx512-14x32"` is 14 tiles × 32 channels.
+    pub fn name(&self, request: &Request<'_>) -> String {
+        format!("{}-{}x{}", request.target.isa.name(), self.pixels, self.block())
+    }
+}

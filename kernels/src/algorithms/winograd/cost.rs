@@ -1,0 +1,43 @@
+//! What a run costs: products at nearly the peak, and vectors that pass through the transforms.
+
+use super::blocking::{Blocking, Pair};
+use crate::contract::request::{Cost, Request};
+use crate::machine::roofs::Roofs;
+
+/// Nanoseconds for a vector, fitted to a timing of the zoo (AVX-512, one thread): of raw rows, of points of inputs, of points of
+/// sums, of outputs.
+const RAW: f64 = 1.4;
+const POINT: f64 = 0.7;
+const SUM: f64 = 0.9;
+const OUTPUT: f64 = 1.6;
+/// Share of the assumed peak at which products are made.
+const SHARE: f64 = 1.1;
+/// Bytes per nanosecond at which weights come from beyond the level-2 cache.
+const STREAM: f64 = 16.0;
+
+/// See [`crate::Kernel::cost`].
+pub fn cost(request: &Request<'_>, b: &Blocking) -> Cost {
+    let (g, size) = (request.geometry, request.dtype.size());
+    let roofs = Roofs::assumed(request.target.isa, request.dtype);
+    let threads = request.target.threads as f64;
+    let sum = |count: &dyn Fn(&Pair) -> usize| -> f64 { b.pairs.iter().map(|pair| count(pair) as f64).sum() };
+
+    let x_points: usize = b.axes[2].subs.iter().map(|s| s.form.points() * s.tiles).sum();
+    let inputs = (b.padded_in() * b.groups * b.channel_parts) as f64;
+    let raw = inputs * sum(&|pair| pair.points * pair.rows * b.x_blocks * b.width);
+    let pixels = sum(&|pair| pair.points * pair.rows * x_points);
+    let outputs = (b.padded_out() * b.groups) as f64;
+    let vectors =
+        RAW * raw + POINT * pixels * inputs + SUM * pixels * outputs + OUTPUT * g.output_len() as f64;
+    let products = roofs.compute_ns(b.multiply_adds(), SHARE);
+    // Every block of tiles reads the weights of its pair.
+    let blocks = sum(&|pair| pair.rows.div_ceil(pair.step) * b.x_blocks * b.pair_points(pair));
+    let streamed = blocks * (b.padded_in() * b.padded_out() * b.groups * size) as f64 / STREAM;
+    let moved = (g.compulsory_elements() * size as u128) as f64;
+    Cost {
+        nanoseconds: (products.max(streamed) + vectors / b.lanes as f64) / threads + roofs.dram_ns(moved),
+        scratch_bytes: b.workers(request).1.bytes,
+        packed_bytes: b.group_weights() * b.groups * size,
+        multiply_adds: b.multiply_adds(),
+    }
+}

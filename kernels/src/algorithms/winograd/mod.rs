@@ -1,0 +1,88 @@
+//! Polyphase Winograd: every stride phase as minimal filters F(m, r), with fewer products than the definition has.
+//!
+//! A phase is a correlation of neighbours; along each axis its outputs are cut into tiles of m, and each tile makes its
+//! products on n = m + r − 1 *points* instead of m·r pairs. Between the turns of [`forms`] lie as many independent
+//! matrix products as there are points: input channels × tiles against packed points of weights.
+//!
+//! ```text
+//!  input ─ rows, zeros beside ─▶ windows ─ forward along z, y, x ─▶ points [point][channel][tile]   (level-2 cache)
+//!                                                                     │ × weights [point][ci][co]   (streamed)
+//!  output ◀─ activation, store ─ rows [x][co] ◀─ back along z, y, x ─ sums [point][tile][co]
+//! ```
+//!
+//! Sums of inputs meet sums of weights: integers need not come out exact, and what is not finite spreads over its tile.
+
+mod axes;
+mod blocking;
+mod cost;
+pub mod forms;
+mod pack;
+mod run;
+mod transform;
+
+use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
+use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
+use crate::machine::tensor::Dtype;
+use crate::problem::problem::Accuracy;
+
+use blocking::Blocking;
+use run::PreparedWinograd;
+
+/// Polyphase Winograd.
+#[derive(Debug, Clone, Copy)]
+pub struct Winograd;
+
+impl Kernel for Winograd {
+    fn name(&self) -> &'static str {
+        "winograd-polyphase"
+    }
+
+    fn summary(&self) -> &'static str {
+        "stride phases as minimal filters F(m, r): fewer multiplications than the definition"
+    }
+
+    fn revisions(&self) -> Revisions {
+        Revisions { numerics: 1, speed: 1 }
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees {
+            exactness: Exactness::Bounded { factor: Accuracy::STANDARD_GROWTH },
+            specials: Specials::MaySpread,
+            allocates_in_run: false,
+        }
+    }
+
+    fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
+        if request.weights.is_some_and(|facts| !facts.all_finite) {
+            return Err(Declined::because("sums of weights that are not finite say nothing"));
+        }
+        Blocking::new(request).map(drop)
+    }
+
+    fn variants(&self, request: &Request<'_>) -> Vec<Variant> {
+        Blocking::new(request).map(|b| Variant(b.name(request).into())).into_iter().collect()
+    }
+
+    fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
+        match Blocking::new(request) {
+            Ok(blocking) => cost::cost(request, &blocking),
+            // Not supported: never the cheapest.
+            Err(_) => {
+                Cost { nanoseconds: f64::INFINITY, scratch_bytes: 0, packed_bytes: 0, multiply_adds: 0 }
+            }
+        }
+    }
+
+    fn prepare(
+        &self,
+        r: &Request<'_>,
+        _: &Variant,
+        weights: Weights<'_>,
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        Ok(match r.dtype {
+            Dtype::F32 => Box::new(PreparedWinograd::<f32>::new(r, weights)?),
+            Dtype::F64 => Box::new(PreparedWinograd::<f64>::new(r, weights)?),
+        })
+    }
+}

@@ -51,7 +51,7 @@ struct Cli {
 /// One variant for each file in `commands/`.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the kernels and the workloads
+    /// List the kernels, the workloads, and the peers
     List(list::Args),
     /// Tell what a layer is made of, and what every kernel would do with it
     Describe(describe::Args),

@@ -17,6 +17,7 @@ pub mod import;
 pub mod machine;
 pub mod measure;
 pub mod output;
+pub mod peers;
 pub mod record;
 pub mod report;
 pub mod runs;

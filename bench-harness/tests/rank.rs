@@ -179,6 +179,7 @@ fn a_wrong_kernel_gets_no_figures_and_a_command_to_repeat_it() {
             workloads: vec![("small".into(), descriptor)],
             registry: &registry,
             kernels: vec!["scatter", "broken"],
+            peers: Vec::new(),
             target: Target::detect().unwrap().with_threads(1),
             dtype: Dtype::F32,
             budget: Duration::from_millis(300),

@@ -11,10 +11,13 @@ use crate::output::{self, OutputArgs};
 use crate::record::{self, Measurement};
 use crate::report::rank::Ranking;
 use crate::report::splice;
-use crate::{selection, workloads};
+use crate::report::versus::Versus;
+use crate::{peers, selection, workloads};
 
 /// Seconds for each workload where no budget is given: two minutes for the whole built-in set.
 const SECONDS_PER_WORKLOAD: f64 = 2.4;
+/// Seconds more for each peer on each workload.
+const SECONDS_PER_PEER: f64 = 0.5;
 /// Relative half width at which a ratio is known well enough.
 const PRECISION: f64 = 0.005;
 const MOST_THREADS: usize = Target::MOST_THREADS;
@@ -28,6 +31,10 @@ pub struct Args {
     /// Kernels whose name matches (all without)
     #[arg(short, long = "kernel", value_name = "RE")]
     kernel: Option<String>,
+    /// Other libraries to measure beside them: none, all that are installed, or names with or without a mode, such
+    /// as onednn-3.2,pytorch/packed
+    #[arg(long, value_name = "LIST", default_value = "none")]
+    peers: String,
     /// Workloads of this TOML file instead of the built-in ones
     #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
@@ -40,7 +47,7 @@ pub struct Args {
     /// Threads of every plan
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads, allow_negative_numbers = true)]
     threads: usize,
-    /// Seconds for everything (default: 2.4 for each workload)
+    /// Seconds for everything (default: 2.4 for each workload, and 0.5 for each peer there)
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     budget: Option<Duration>,
     /// Of data, samples, orders and intervals
@@ -86,7 +93,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let kernels = selection::kernels(&context.registry, args.kernel.as_deref())?;
     // Only a descriptor states a type, and then it is alone.
     let dtype = args.dtype.or_else(|| chosen.first().and_then(|w| w.dtype)).unwrap_or(Dtype::F32);
-    let budget = Duration::from_secs_f64(SECONDS_PER_WORKLOAD * chosen.len() as f64);
+    let peers = peers::list::select(&args.peers)?;
+    let each = SECONDS_PER_WORKLOAD + SECONDS_PER_PEER * peers.len() as f64;
+    let budget = Duration::from_secs_f64(each * chosen.len() as f64);
     let document = args.splice.as_ref().map(|path| read_document(path)).transpose()?;
     let mut lines = args.output.open()?;
 
@@ -100,6 +109,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
             .collect(),
         registry: &context.registry,
         kernels: kernels.iter().map(|k| k.name()).collect(),
+        peers,
         target: Target::detect()?.with_threads(args.threads),
         dtype,
         budget: args.budget.unwrap_or(budget),
@@ -110,14 +120,20 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let result = run.perform(&mut |record| lines.write(record))?;
 
     let ranking = Ranking::new(&result.header, &result.measurements, &result.end);
+    let versus = Versus::new(&result.measurements, &result.end);
     if !args.output.json {
         output::print(&ranking.text())?;
+        if let Some(versus) = &versus {
+            output::print(&format!("\n{}", versus.text()))?;
+        }
     }
     if let Some((path, document)) = args.splice.as_ref().zip(document) {
-        let text = splice::splice(&document, "rank", &ranking.markdown())?;
+        let versus = versus.map_or(String::new(), |versus| format!("\n{}", versus.markdown()));
+        let text = splice::splice(&document, "rank", &(ranking.markdown() + &versus))?;
         std::fs::write(path, text).map_err(|e| Failure(format!("cannot write {}: {e}", path.display())))?;
     }
-    let wrong = result.measurements.iter().filter(|m| report_if_wrong(m)).count();
+    // What another library does wrong is reported, but it is no fault of ours.
+    let wrong = result.measurements.iter().filter(|m| report_if_wrong(m) && m.peer.is_none()).count();
     Ok(if wrong == 0 { Outcome::Good } else { Outcome::Bad })
 }
 
@@ -130,9 +146,17 @@ fn read_document(path: &std::path::Path) -> Result<String, Failure> {
 }
 
 fn report_if_wrong(m: &Measurement) -> bool {
-    let record::Outcome::Wrong { wrong, repro, .. } = &m.outcome else { return false };
-    eprintln!("WRONG {} {}: {wrong}\n  {repro}", m.kernel, m.workload);
-    true
+    match &m.outcome {
+        record::Outcome::Wrong { wrong, repro, .. } => {
+            eprintln!("WRONG {} {}: {wrong}\n  {repro}", m.kernel, m.workload);
+            true
+        }
+        record::Outcome::Failed { failed } => {
+            eprintln!("FAILED {} {}: {failed}", m.kernel, m.workload);
+            false
+        }
+        _ => false,
+    }
 }
 
 /// The command as a reader would type it. Results are published: of an absolute path only the file name is kept.

@@ -13,6 +13,14 @@ pub trait Contender {
     fn name(&self) -> &str;
     /// Runs `k` times, back to back, and says how that went.
     fn run(&mut self, k: u32) -> Block;
+    /// Why it cannot run any more; its blocks do not count then.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+    /// Whether it works on the tensors that the contenders of this process share: others evict them from the caches.
+    fn shares_buffers(&self) -> bool {
+        true
+    }
 }
 
 /// Input, weights, output and scratch of one workload, shared by all its contenders, so that no one has better pages.

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! A [`Contender`] is anything that can run k times and say how that went: a plan of this process ([`PlanContender`]), or
-//! later a program of its own. A sitting treats all of them alike.
+//! a program of its own ([`Live`](crate::peers::Live)). A sitting treats all of them alike.
 
 pub mod block;
 pub mod budget;
 pub mod check;
 pub mod contender;
 pub mod duel;
+mod guest;
 pub mod run;
 pub mod sitting;
 pub mod slowed;

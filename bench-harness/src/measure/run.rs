@@ -11,6 +11,7 @@ use super::budget;
 use super::workload::{Job, Results};
 use crate::cli::Failure;
 use crate::machine::{CpuTime, Environment, Fingerprint, Roofs, Toolchain};
+use crate::peers::{Candidate, Visitors};
 use crate::record::{End, Header, Measurement, Record, SCHEMA};
 use crate::statistics;
 
@@ -26,6 +27,8 @@ pub struct Run<'a> {
     pub registry: &'a Registry,
     /// Names of the kernels to measure.
     pub kernels: Vec<&'static str>,
+    /// Other libraries to measure beside them.
+    pub peers: Vec<Candidate>,
     /// Instruction set and threads.
     pub target: Target,
     /// Type of all workloads.
@@ -72,6 +75,7 @@ impl Run<'_> {
             })
             .collect();
 
+        let mut visitors = Visitors::new(&self.peers, self.target.threads)?;
         let progress = Progress::new(self.workloads.len(), start, self.budget);
         let (mut measurements, mut self_ratios) = (Vec::new(), Vec::new());
         let mut complete = true;
@@ -93,8 +97,8 @@ impl Run<'_> {
                 interrupted: &interrupted,
             };
             let results = match self.dtype {
-                Dtype::F32 => job.run::<f32>(),
-                Dtype::F64 => job.run::<f64>(),
+                Dtype::F32 => job.run::<f32>(&mut visitors),
+                Dtype::F64 => job.run::<f64>(&mut visitors),
             };
             let Results { measurements: found, self_ratio } =
                 results.map_err(|e| Failure(format!("{name} ({descriptor}): {e}")))?;
@@ -146,7 +150,7 @@ impl Run<'_> {
         Planner::new().with_registry(self.registry.clone()).on(self.target)
     }
 
-    /// The predicted run of every kernel that takes the workload, for every workload.
+    /// The predicted run of every kernel that takes the workload, and of the peers, for every workload.
     fn predictions(&self) -> Result<Vec<Vec<f64>>, Failure> {
         let of = |(name, descriptor): &(String, Descriptor)| {
             let explained =
@@ -154,7 +158,13 @@ impl Run<'_> {
             let verdicts = explained.map_err(|e| Failure(format!("{name} ({descriptor}): {e}")))?;
             let wanted = verdicts.into_iter().filter(|v| self.kernels.contains(&v.kernel.name()));
             let costs = wanted.filter_map(|v| v.answer.ok());
-            Ok(costs.map(|(_, cost)| cost.nanoseconds).collect())
+            let mut runs: Vec<f64> = costs.map(|(_, cost)| cost.nanoseconds).collect();
+            // Peers predict nothing: about as long as our best, twice.
+            let best = runs.iter().copied().fold(f64::INFINITY, f64::min);
+            if best.is_finite() {
+                runs.extend(std::iter::repeat_n(2.0 * best, self.peers.len()));
+            }
+            Ok(runs)
         };
         self.workloads.iter().map(of).collect()
     }

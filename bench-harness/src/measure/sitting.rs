@@ -80,7 +80,7 @@ impl Series {
 
 impl Sitting {
     /// Visits `contenders` until precise, out of budget, or `interrupted`. `firsts`: about how long one run of each
-    /// takes. Returns a series for each.
+    /// takes. Returns a series for each: empty for one that failed.
     pub fn hold(
         &self,
         contenders: &mut [&mut dyn Contender],
@@ -94,6 +94,7 @@ impl Sitting {
         let mut order: Vec<usize> = (0..contenders.len()).collect();
         let runs: Vec<u32> =
             contenders.iter_mut().zip(firsts).map(|(c, &first)| runs_per_block(*c, first)).collect();
+        let crowded = contenders.iter().any(|c| !c.shares_buffers());
         let mut next_look = FEWEST_ROUNDS;
         let mut round = 0;
         loop {
@@ -105,9 +106,16 @@ impl Sitting {
                     series.iter_mut().for_each(|s| s.blocks.truncate(round as usize));
                     return (series, Stopped::Interrupted);
                 }
-                series[i].blocks.push(visit(contenders[i], runs[i]));
+                series[i].blocks.push(visit(contenders[i], runs[i], crowded));
             }
             round += 1;
+            order.retain(|&i| {
+                let fit = contenders[i].failure().is_none();
+                if !fit {
+                    series[i].blocks.clear();
+                }
+                fit
+            });
             if start.elapsed() + begun.elapsed() > self.budget {
                 return (series, Stopped::Budget);
             }
@@ -123,7 +131,8 @@ impl Sitting {
 
     fn is_precise(&self, series: &[Series]) -> bool {
         let Some((first, others)) = series.split_first() else { return true };
-        others.iter().all(|other| {
+        // Who failed has no blocks, and is not waited for.
+        others.iter().filter(|other| !other.blocks.is_empty()).all(|other| {
             first.ratio_of(other, self.seed).is_some_and(|ratio| {
                 ratio.half_width() <= self.precision.max((ratio.estimate - 1.0).abs() / 20.0)
             })
@@ -131,15 +140,16 @@ impl Sitting {
     }
 }
 
-/// Warms the caches, which another contender has just used, then times a block.
-fn visit(contender: &mut dyn Contender, runs: u32) -> Block {
+/// Warms the caches, which another contender has just used, then times a block. `crowded`: even a long run does not find
+/// its tensors there, since not all contenders share them.
+fn visit(contender: &mut dyn Contender, runs: u32, crowded: bool) -> Block {
     if runs > 1 {
         contender.run(1);
         return contender.run(runs);
     }
     let block = contender.run(1);
     // A run of a few milliseconds may still find the caches as the last contender left them.
-    if block.wall < budget::WARMED { contender.run(1) } else { block }
+    if crowded || block.wall < budget::WARMED { contender.run(1) } else { block }
 }
 
 /// From a first guess, which holds cold caches and page faults, to the number of runs that fill a block.

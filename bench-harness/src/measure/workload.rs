@@ -10,7 +10,9 @@ use super::block::{Block, Crew};
 use super::budget;
 use super::check::Expected;
 use super::contender::{Buffers, Contender, PlanContender};
+use super::guest::Guest;
 use super::sitting::{Series, Sitting, Stopped};
+use crate::peers::Visitors;
 use crate::record::{Figures, Measurement, Outcome, five_digits};
 
 /// What is recorded of the times of one run.
@@ -61,15 +63,15 @@ struct Entry<T: Element> {
 /// What a workload gave.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// One for each kernel that was asked, in the order of the registry, as far as it came.
+    /// One for each kernel that was asked, in the order of the registry, then for each peer, as far as it came.
     pub measurements: Vec<Measurement>,
     /// The ratio of the default kernel to itself, if rounds took place.
     pub self_ratio: Option<f64>,
 }
 
 impl Job<'_> {
-    /// Measures. Errors are of the environment (memory); what a kernel does wrong is a measurement.
-    pub fn run<T: Element>(&self) -> Result<Results, Error> {
+    /// Measures. Errors are of the environment (memory); what a kernel or a peer does wrong is a measurement.
+    pub fn run<T: Element>(&self, visitors: &mut Visitors) -> Result<Results, Error> {
         let start = Instant::now();
         let (problem, epilogue) = (&self.descriptor.problem, self.descriptor.epilogue);
         let geometry = Geometry::new(problem)?;
@@ -97,13 +99,20 @@ impl Job<'_> {
             match self.prepare(kernel, answer, weights, &buffers, &expected)? {
                 Ok(entry) => entries.push(entry),
                 Err((variant, outcome)) => {
-                    results.measurements.push(self.measurement(kernel, variant, false, outcome))
+                    results.measurements.push(self.kernel_measurement(kernel, variant, false, outcome))
                 }
             }
         }
+        let mut guests =
+            self.invite(visitors, &geometry, (&buffers, bias.as_deref()), &expected, &mut results);
         let left = self.budget.saturating_sub(start.elapsed());
-        self.sit(&entries, &buffers, &geometry, left, &mut results)?;
-        results.measurements.sort_by_key(|m| self.kernels.iter().position(|&name| name == m.kernel));
+        self.sit(&entries, &mut guests, &buffers, &geometry, left, &mut results)?;
+        guests.into_iter().for_each(Guest::leave);
+        let place = |m: &Measurement| match &m.peer {
+            None => self.kernels.iter().position(|&name| name == m.kernel).unwrap_or_default(),
+            Some(_) => self.kernels.len() + visitors.place(&m.kernel),
+        };
+        results.measurements.sort_by_key(place);
         Ok(results)
     }
 
@@ -167,93 +176,175 @@ impl Job<'_> {
         }
     }
 
-    /// Rounds over the kernels that are quick enough, the default one twice; the others keep their first run.
+    /// Rounds over those that are quick enough, the default kernel twice; the others keep their first run.
     fn sit<T: Element>(
         &self,
         entries: &[Entry<T>],
+        guests: &mut [Guest<'_>],
         buffers: &Buffers<T>,
         geometry: &Geometry,
         left: Duration,
         results: &mut Results,
     ) -> Result<(), Error> {
-        // The planner's order: its choice comes first.
-        let Some(default) = entries.first() else { return Ok(()) };
+        // The planner's order: its choice comes first. Then its twin, then the guests.
+        let (default, twin) = (0, entries.len());
+        let first_guest = if entries.is_empty() { 0 } else { twin + 1 };
         let mut firsts: Vec<Duration> = entries.iter().map(|e| e.first.wall).collect();
-        firsts.push(default.first.wall);
+        firsts.extend(entries.first().map(|e| e.first.wall));
+        firsts.extend(guests.iter().map(|g| g.entry.first.wall));
         let left = left.max(budget::least(&firsts));
-        let joins = budget::joining(&firsts, left);
+        // Among guests every block is warmed by a run, however long.
+        let joins = budget::joining(&firsts, if guests.is_empty() { left } else { left / 2 });
         (self.tell)("measuring");
 
         let mut contenders = Vec::new();
-        for (entry, _) in entries.iter().zip(&joins).filter(|(_, joins)| **joins) {
-            contenders.push(PlanContender::new(&entry.plan, buffers, self.crew)?);
+        for (i, entry) in entries.iter().enumerate().filter(|(i, _)| joins[*i]) {
+            contenders.push((i, PlanContender::new(&entry.plan, buffers, self.crew)?));
         }
-        let twin = joins[0] && joins[entries.len()];
-        if twin {
-            contenders.push(PlanContender::new(&default.plan, buffers, self.crew)?.named("itself"));
+        if let Some(entry) = entries.first().filter(|_| joins[default] && joins[twin]) {
+            contenders.push((twin, PlanContender::new(&entry.plan, buffers, self.crew)?.named("itself")));
         }
-        let times: Vec<Duration> =
-            firsts.iter().zip(&joins).filter(|(_, joins)| **joins).map(|(time, _)| *time).collect();
-        let mut visited: Vec<&mut dyn Contender> = contenders.iter_mut().map(|c| c as _).collect();
-        let times = &times[..visited.len()];
+        let mut visited: Vec<(usize, &mut dyn Contender)> =
+            contenders.iter_mut().map(|(i, c)| (*i, c as _)).collect();
+        let joining = |(j, _): &(usize, &mut Guest<'_>)| joins[first_guest + j];
+        visited.extend(
+            guests.iter_mut().enumerate().filter(joining).map(|(j, g)| (first_guest + j, &mut *g.live as _)),
+        );
+        let (places, mut visited): (Vec<usize>, Vec<&mut dyn Contender>) = visited.into_iter().unzip();
+        let times: Vec<Duration> = places.iter().map(|&i| firsts[i]).collect();
         let sitting = Sitting { budget: left, precision: self.precision, seed: self.seed };
         let (series, stopped) = match visited.len() {
             0 => (Vec::new(), Stopped::Budget),
-            _ => sitting.hold(&mut visited, times, self.interrupted),
+            _ => sitting.hold(&mut visited, &times, self.interrupted),
+        };
+        let series_of = |place: usize| {
+            let at = places.iter().position(|&p| p == place)?;
+            Some(&series[at]).filter(|s| !s.blocks.is_empty())
         };
 
         let against = |series: &Series, other: &Series| {
             series.ratio_of(other, self.seed).map(|r| [r.estimate, r.low, r.high])
         };
-        let reference = joins[0].then(|| &series[0]);
-        let itself = (twin && series[0].blocks.len() > 1)
-            .then(|| against(&series[0], &series[series.len() - 1]))
-            .flatten();
+        let reference = series_of(default).filter(|_| !entries.is_empty());
+        let itself = reference
+            .filter(|s| s.blocks.len() > 1)
+            .and_then(|reference| against(reference, series_of(twin)?));
         results.self_ratio = itself.map(|r| r[0]);
-        let mut series = series.iter();
         for (i, entry) in entries.iter().enumerate() {
-            let measured = if joins[i] { series.next() } else { None }.filter(|s| !s.blocks.is_empty());
-            let once = Series { blocks: vec![entry.first] };
-            let mut figures = self.figures(entry, geometry, measured.unwrap_or(&once));
-            if let Some(series) = measured {
-                figures.rounds_ns = series.times().map(|time| time.map(five_digits)).collect();
-            }
-            figures.stopped = if measured.is_some() { stopped } else { Stopped::Once };
-            if i == 0 {
+            let measured = series_of(i);
+            let mut figures = self.figures_of(entry, geometry, measured, stopped);
+            if i == default {
                 figures.ratio_to_itself = itself;
             } else {
                 figures.ratio_to_default = reference.zip(measured).and_then(|(r, m)| against(r, m));
             }
-            let outcome = Outcome::Figures(figures);
-            results.measurements.push(self.measurement(
-                entry.kernel,
-                Some(entry.variant.clone()),
-                i == 0,
-                outcome,
-            ));
+            let (variant, outcome) = (Some(entry.variant.clone()), Outcome::Figures(figures));
+            results.measurements.push(self.kernel_measurement(entry.kernel, variant, i == default, outcome));
+        }
+
+        let own = (0..entries.len()).filter_map(series_of);
+        let best = own.min_by(|a, b| a.quantile(0.25).total_cmp(&b.quantile(0.25)));
+        for (j, guest) in guests.iter().enumerate() {
+            let measured = series_of(first_guest + j);
+            let outcome = match guest.live.failure() {
+                Some(failed) => Outcome::Failed { failed },
+                None => {
+                    let mut figures = guest.figures(geometry, self.peak, measured, stopped);
+                    figures.ratio_to_default = reference.zip(measured).and_then(|(r, m)| against(r, m));
+                    figures.ratio_to_best_kernel = best.zip(measured).and_then(|(b, m)| against(b, m));
+                    Outcome::Figures(figures)
+                }
+            };
+            results.measurements.push(self.guest_measurement(guest, outcome));
         }
         Ok(())
     }
 
-    fn figures<T: Element>(&self, entry: &Entry<T>, geometry: &Geometry, series: &Series) -> Figures {
+    fn figures_of<T: Element>(
+        &self,
+        entry: &Entry<T>,
+        geometry: &Geometry,
+        measured: Option<&Series>,
+        stopped: Stopped,
+    ) -> Figures {
         let flops = geometry.conventional_flops();
-        let median_ns = series.quantile(0.5);
-        let gflops = flops / median_ns;
-        let sum = |of: fn(&Block) -> f64| series.blocks.iter().map(of).sum::<f64>();
         Figures {
-            median_ns,
-            q1_ns: series.quantile(0.25),
-            quantiles_ns: QUANTILES.map(|p| series.quantile(p)),
-            gflops,
-            share_of_peak: gflops / self.peak,
             effective: 2.0 * entry.cost.multiply_adds as f64 + 0.5 < flops,
             multiply_adds: Some(entry.cost.multiply_adds as f64),
             scratch_bytes: Some(entry.plan.scratch().bytes),
             plan_ns: entry.plan_ns,
-            one_shot_ns: None,
             predicted_ns: Some(entry.cost.nanoseconds),
-            verified: true,
             max_error_u: entry.max_error_u,
+            ..Figures::of_rounds(measured, stopped, entry.first, flops, self.peak)
+        }
+    }
+
+    fn kernel_measurement(
+        &self,
+        kernel: &dyn Kernel,
+        variant: Option<Variant>,
+        default: bool,
+        outcome: Outcome,
+    ) -> Measurement {
+        let variant = variant.map(|v| v.name().to_owned());
+        let plain = self.measurement(kernel.name(), variant, default, outcome);
+        Measurement { revision: Some(revision(kernel)), ..plain }
+    }
+
+    /// A line of the records.
+    pub(super) fn measurement(
+        &self,
+        kernel: &str,
+        variant: Option<String>,
+        default: bool,
+        outcome: Outcome,
+    ) -> Measurement {
+        Measurement {
+            workload: self.name.into(),
+            descriptor: self.descriptor.to_string(),
+            kernel: kernel.into(),
+            revision: None,
+            variant,
+            default,
+            layout: self.descriptor.problem.layout().name().into(),
+            dtype: self.descriptor.dtype.name().into(),
+            isa: self.isa.into(),
+            threads: self.crew.threads(),
+            cache: "warm".into(),
+            peer: None,
+            outcome,
+        }
+    }
+}
+
+impl Figures {
+    /// What the blocks alone tell: those of the rounds, or one of a contender that was too slow to take part.
+    pub(super) fn of_rounds(
+        measured: Option<&Series>,
+        stopped: Stopped,
+        once: Block,
+        flops: f64,
+        peak: f64,
+    ) -> Self {
+        let once = Series { blocks: vec![once] };
+        let series = measured.unwrap_or(&once);
+        let median_ns = series.quantile(0.5);
+        let gflops = flops / median_ns;
+        let sum = |of: fn(&Block) -> f64| series.blocks.iter().map(of).sum::<f64>();
+        Self {
+            median_ns,
+            q1_ns: series.quantile(0.25),
+            quantiles_ns: QUANTILES.map(|p| series.quantile(p)),
+            gflops,
+            share_of_peak: gflops / peak,
+            effective: false,
+            multiply_adds: None,
+            scratch_bytes: None,
+            plan_ns: 0.0,
+            one_shot_ns: None,
+            predicted_ns: None,
+            verified: true,
+            max_error_u: 0.0,
             blocks: series.blocks.len(),
             runs: series.runs(),
             clean_share: series.clean_share(),
@@ -263,32 +354,8 @@ impl Job<'_> {
             ratio_to_default: None,
             ratio_to_best_kernel: None,
             ratio_to_itself: None,
-            stopped: Stopped::Once,
-            rounds_ns: Vec::new(),
-        }
-    }
-
-    fn measurement(
-        &self,
-        kernel: &dyn Kernel,
-        variant: Option<Variant>,
-        default: bool,
-        outcome: Outcome,
-    ) -> Measurement {
-        Measurement {
-            workload: self.name.into(),
-            descriptor: self.descriptor.to_string(),
-            kernel: kernel.name().into(),
-            revision: Some(revision(kernel)),
-            variant: variant.map(|v| v.name().to_owned()),
-            default,
-            layout: self.descriptor.problem.layout().name().into(),
-            dtype: self.descriptor.dtype.name().into(),
-            isa: self.isa.into(),
-            threads: self.crew.threads(),
-            cache: "warm".into(),
-            peer: None,
-            outcome,
+            stopped: if measured.is_some() { stopped } else { Stopped::Once },
+            rounds_ns: measured.map_or(Vec::new(), |s| s.times().map(|t| t.map(five_digits)).collect()),
         }
     }
 }

@@ -8,3 +8,4 @@ pub mod sections;
 pub mod splice;
 pub mod study;
 pub mod table;
+pub mod versus;

@@ -17,11 +17,11 @@ pub struct Ranking<'a> {
 }
 
 impl<'a> Ranking<'a> {
-    /// Arranges measurements of one layout, type and number of threads.
+    /// Arranges measurements of one layout, type and number of threads; of our kernels only.
     pub fn new(header: &'a Header, measurements: &'a [Measurement], end: &'a End) -> Self {
         let mut kernels: Vec<&str> = Vec::new();
         let mut rows: Vec<(&str, BTreeMap<&str, &Measurement>)> = Vec::new();
-        for m in measurements {
+        for m in measurements.iter().filter(|m| m.peer.is_none()) {
             if !kernels.contains(&m.kernel.as_str()) {
                 kernels.push(&m.kernel);
             }
@@ -233,7 +233,7 @@ fn best<'a>(row: &BTreeMap<&'a str, &'a Measurement>) -> Option<(&'a str, &'a Fi
 }
 
 /// Three significant digits.
-fn rate(x: f64) -> String {
+pub(super) fn rate(x: f64) -> String {
     match x {
         x if x >= 99.95 => format!("{x:.0}"),
         x if x >= 9.995 => format!("{x:.1}"),
@@ -254,7 +254,7 @@ fn seconds(ns: f64) -> String {
     format!("~{} s", rate(ns / 1e9))
 }
 
-fn plural(count: usize, noun: &str) -> String {
+pub(super) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -274,6 +274,7 @@ mod tests {
             workloads: ["one", "two", "three"].map(|name| (name.to_owned(), descriptor)).to_vec(),
             registry: &Registry::builtin(),
             kernels: vec!["scatter", "polyphase"],
+            peers: Vec::new(),
             target: Target::detect().unwrap().with_threads(1),
             dtype: Dtype::F32,
             budget: Duration::from_millis(1),

@@ -55,6 +55,16 @@ class Problem:
         """The clock of the plan starts here: what was done before was not the library's work."""
         self.started = time.perf_counter_ns()
 
+    def with_two_axes(self):
+        """One spatial axis as the last of two, for libraries that are at home there."""
+        if self.rank == 1:
+            for name in ("input", "kernel", "output", "stride", "dilation"):
+                setattr(self, name, [1, *getattr(self, name)])
+            for name in ("begin", "end", "output_padding"):
+                setattr(self, name, [0, *getattr(self, name)])
+            self.rank = 2
+            self.x, self.w = self.x[:, :, None], self.w[:, :, None]
+
     def needs_rank(self, *ranks):
         if self.rank not in ranks:
             raise Declined(f"no {self.rank}-D operator")
@@ -66,10 +76,6 @@ class Problem:
     def needs_no_dilation(self):
         if any(d != 1 for d in self.dilation):
             raise Declined("no dilation")
-
-    def needs_even_padding(self):
-        if self.begin != self.end:
-            raise Declined("no uneven padding")
 
     @property
     def channels_last(self):

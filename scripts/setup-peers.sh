@@ -14,11 +14,20 @@ mkdir -p "$peers/env" || exit 1
 
 # ---- what each of them needs -----------------------------------------------------------------------------------------
 
-# Peers of one environment share its packages. The first word of `python` and `onednn` is the environment.
+# Peers of one environment share its packages. The first word of `onednn` and `in_python` is the environment.
 install() { # NAME
     case $1 in
         onednn-3.2) onednn onednn-3.2 onednn-cpu-gomp==2023.2.0 onednn-devel-cpu-gomp==2023.2.0 ;;
         onednn-3.13) onednn onednn-3.13 onednn==2026.1.0 onednn-devel==2026.1.0 ;;
+        pytorch) in_python torch torch numpy ;;
+        onnxruntime) in_python shared numpy onnx onnxruntime ;;
+        openvino) in_python shared numpy openvino ;;
+        ncnn) in_python shared numpy ncnn ;;
+        mnn) in_python shared numpy onnx MNN ;;
+        litert) in_python shared numpy ai-edge-litert ;;
+        jax) in_python shared numpy jax ;;
+        tensorflow) in_python tensorflow tensorflow-cpu ;;
+        rten | tract | candle | burn-flex) in_rust "$1" ;;
         *) echo "nobody knows how to install $1" >&2; return 1 ;;
     esac
 }
@@ -53,6 +62,16 @@ onednn() { # ENVIRONMENT PACKAGE…
     g++ -std=c++17 -O2 "$adapters/onednn/peer.cpp" -o "$own/peer" -I"$at/include" -L"$at/lib" \
         -Wl,-rpath,"$at/lib" -Wl,--allow-shlib-undefined -ldnnl || return
     starts "${search[@]}" "$own/peer"
+}
+
+in_python() { # ENVIRONMENT PACKAGE…
+    environment "$@" || return
+    starts "$peers/env/$1/bin/python" "$adapters/python/serve.py" "${name//-/_}"
+}
+
+in_rust() { # NAME
+    cargo build --release --locked --manifest-path "$adapters/rust/Cargo.toml" --target-dir "$peers/env/rust" -p "peer-$1" || return
+    starts "$peers/env/rust/release/peer-$1"
 }
 
 # Starts the peer once and asks who it is: that is its version, and the proof that it works here.

@@ -47,7 +47,7 @@ pub struct Args {
     /// Threads of every plan
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads, allow_negative_numbers = true)]
     threads: usize,
-    /// Seconds for everything (default: 2.4 for each workload, and 0.5 for each peer there)
+    /// Seconds for everything but what peers need to get ready (default: 2.4 for each workload, and 0.5 for each peer there)
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     budget: Option<Duration>,
     /// Of data, samples, orders and intervals
@@ -120,7 +120,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let result = run.perform(&mut |record| lines.write(record))?;
 
     let ranking = Ranking::new(&result.header, &result.measurements, &result.end);
-    let versus = Versus::new(&result.measurements, &result.end);
+    let versus = Versus::new(&result.measurements, &result.end, args.seed);
     if !args.output.json {
         output::print(&ranking.text())?;
         if let Some(versus) = &versus {

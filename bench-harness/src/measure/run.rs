@@ -75,12 +75,16 @@ impl Run<'_> {
             })
             .collect();
 
-        let mut visitors = Visitors::new(&self.peers, self.target.threads)?;
         let progress = Progress::new(self.workloads.len(), start, self.budget);
+        let mut visitors = Visitors::new(&self.peers, self.target.threads)?;
+        let before = Instant::now();
+        visitors.start(&|name| progress.tell(0, name, "starting"), &interrupted);
+        // The budget is for planning, checking and rounds: peers get ready on top of it.
+        let mut inviting = before.elapsed();
         let (mut measurements, mut self_ratios) = (Vec::new(), Vec::new());
         let mut complete = true;
         for (i, (name, descriptor)) in self.workloads.iter().enumerate() {
-            let left = self.budget.saturating_sub(start.elapsed());
+            let left = (self.budget + inviting).saturating_sub(start.elapsed());
             let job = Job {
                 name,
                 descriptor: *descriptor,
@@ -100,8 +104,9 @@ impl Run<'_> {
                 Dtype::F32 => job.run::<f32>(&mut visitors),
                 Dtype::F64 => job.run::<f64>(&mut visitors),
             };
-            let Results { measurements: found, self_ratio } =
+            let Results { measurements: found, self_ratio, inviting: also } =
                 results.map_err(|e| Failure(format!("{name} ({descriptor}): {e}")))?;
+            inviting += also;
             self_ratios.extend(self_ratio);
             for measurement in found {
                 let record = Record::Measurement(Box::new(measurement));

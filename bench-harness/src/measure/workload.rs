@@ -33,7 +33,7 @@ pub struct Job<'a> {
     pub isa: &'static str,
     /// The threads of the target.
     pub crew: &'a Crew,
-    /// Time for everything: planning, checking, rounds.
+    /// Time for everything: planning, checking, rounds; what peers need to get ready comes on top.
     pub budget: Duration,
     /// Kernels that predict a longer run are skipped.
     pub longest_run_ns: f64,
@@ -67,6 +67,8 @@ pub struct Results {
     pub measurements: Vec<Measurement>,
     /// The ratio of the default kernel to itself, if rounds took place.
     pub self_ratio: Option<f64>,
+    /// How long the peers took to get ready, which is not our planning's fault.
+    pub inviting: Duration,
 }
 
 impl Job<'_> {
@@ -103,9 +105,11 @@ impl Job<'_> {
                 }
             }
         }
+        let planned = start.elapsed();
         let mut guests =
             self.invite(visitors, &geometry, (&buffers, bias.as_deref()), &expected, &mut results);
-        let left = self.budget.saturating_sub(start.elapsed());
+        results.inviting = start.elapsed() - planned;
+        let left = self.budget.saturating_sub(planned);
         self.sit(&entries, &mut guests, &buffers, &geometry, left, &mut results)?;
         guests.into_iter().for_each(Guest::leave);
         let place = |m: &Measurement| match &m.peer {

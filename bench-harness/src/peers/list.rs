@@ -191,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn the_installer_knows_every_one() {
+        let script = include_str!("../../../scripts/setup-peers.sh");
+        let cases = script.lines().filter_map(|line| line.trim().split_once(") "));
+        let known: Vec<&str> = cases.flat_map(|(names, _)| names.split('|').map(str::trim)).collect();
+        for peer in all() {
+            assert!(known.contains(&peer.name.as_str()), "{} is not in {known:?}", peer.name);
+        }
+    }
+
+    #[test]
     fn names_choose_among_what_is_installed() {
         let folder = std::env::temp_dir().join(format!("tconv-list-{}", std::process::id()));
         let mode = |name: &str| Mode { name: name.into(), layout: "nchw".into() };

@@ -178,7 +178,8 @@ impl Live {
         }
     }
 
-    fn start(&mut self) -> Result<(), Trouble> {
+    /// Starts the program, if it does not run.
+    pub fn start(&mut self) -> Result<(), Trouble> {
         if self.process.is_some() {
             return Ok(());
         }

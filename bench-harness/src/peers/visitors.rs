@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::live::{Candidate, Live};
 
-/// All peers of a run; they are started when they are first asked.
+/// All peers of a run; they are started when they are first asked, or all before.
 #[derive(Debug)]
 pub struct Visitors {
     // Before the folder: the programs end first.
@@ -21,6 +21,18 @@ impl Visitors {
         let folder = Folder::new()?;
         let all = candidates.iter().map(|c| Live::new(c.clone(), threads, &folder.path)).collect();
         Ok(Self { all, folder: Some(folder) })
+    }
+
+    /// Starts them all, so that the first workload does not wait for it. Who does not start is asked again when there is
+    /// work, and told about there.
+    pub fn start(&mut self, tell: &dyn Fn(&str), interrupted: &dyn Fn() -> bool) {
+        for live in &mut self.all {
+            if interrupted() {
+                break;
+            }
+            tell(&live.candidate().name);
+            let _ = live.start();
+        }
     }
 
     /// Whether there are none.

@@ -233,7 +233,7 @@ fn best<'a>(row: &BTreeMap<&'a str, &'a Measurement>) -> Option<(&'a str, &'a Fi
 }
 
 /// Three significant digits.
-pub(super) fn rate(x: f64) -> String {
+fn rate(x: f64) -> String {
     match x {
         x if x >= 99.95 => format!("{x:.0}"),
         x if x >= 9.995 => format!("{x:.1}"),
@@ -254,7 +254,7 @@ fn seconds(ns: f64) -> String {
     format!("~{} s", rate(ns / 1e9))
 }
 
-pub(super) fn plural(count: usize, noun: &str) -> String {
+fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -1,14 +1,16 @@
 //! Our kernels against other libraries: for each layer the best of ours and the best peer, and each peer over all layers.
 
-use super::rank::{plural, rate};
+use crate::format::{plural, rate};
 use crate::output;
 use crate::record::{End, Figures, Measurement, Outcome};
-use crate::statistics::{Interval, geometric_mean, verdict};
+use crate::statistics::{self, Interval, Verdict, geometric_mean, geometric_mean_ratio, verdicts};
 
 /// A comparison with peers, arranged for printing.
 #[derive(Debug)]
 pub struct Versus<'a> {
     noise_floor: f64,
+    /// Of the bootstraps.
+    seed: u64,
     /// The layout of our kernels.
     layout: &'a str,
     rows: Vec<Row<'a>>,
@@ -20,10 +22,17 @@ pub struct Versus<'a> {
 struct Row<'a> {
     workload: &'a str,
     ours: Option<(&'a str, &'a Figures)>,
-    /// The fastest that computes in the layout of ours.
-    same_layout: Option<(&'a str, &'a Figures)>,
-    /// The fastest in whatever layout.
-    any_layout: Option<(&'a str, &'a Figures)>,
+    /// The fastest that computes in the layout of ours, and the fastest in whatever layout.
+    rivals: [Option<Rival<'a>>; 2],
+}
+
+/// A peer beside our best kernel.
+#[derive(Debug)]
+struct Rival<'a> {
+    name: &'a str,
+    figures: &'a Figures,
+    /// Its time over ours, where both were in the same rounds.
+    ratio: Option<statistics::Ratio>,
 }
 
 const HEAD: [&str; 12] = [
@@ -54,7 +63,7 @@ const PEER_HEAD: [&str; 9] = [
 
 impl<'a> Versus<'a> {
     /// Arranges measurements of one layout, type and number of threads; `None` where no peer was asked.
-    pub fn new(measurements: &'a [Measurement], end: &End) -> Option<Self> {
+    pub fn new(measurements: &'a [Measurement], end: &End, seed: u64) -> Option<Self> {
         let peers: Vec<&Measurement> = measurements.iter().filter(|m| m.peer.is_some()).collect();
         let layout = peers.first()?.layout.as_str();
         let mut workloads: Vec<&str> = Vec::new();
@@ -69,15 +78,18 @@ impl<'a> Versus<'a> {
                 let candidates = here().filter(|m| of(m)).filter_map(|m| Some((&*m.kernel, figures(m)?)));
                 candidates.min_by(|a, b| a.1.q1_ns.total_cmp(&b.1.q1_ns))
             };
-            Row {
-                workload,
-                ours: fastest(&|m| m.peer.is_none()),
-                same_layout: fastest(&|m| m.peer.as_ref().is_some_and(|p| p.layout == m.layout)),
-                any_layout: fastest(&|m| m.peer.is_some()),
-            }
+            let ours = fastest(&|m| m.peer.is_none());
+            let rival = |(name, figures): (&'a str, &'a Figures)| {
+                let ratio = ours
+                    .and_then(|(_, ours)| statistics::ratio(&[&ours.rounds_ns], &[&figures.rounds_ns], seed));
+                Rival { name, figures, ratio }
+            };
+            let same_layout = fastest(&|m| m.peer.as_ref().is_some_and(|p| p.layout == m.layout));
+            let any_layout = fastest(&|m| m.peer.is_some());
+            Row { workload, ours, rivals: [same_layout.map(rival), any_layout.map(rival)] }
         };
         let rows = workloads.into_iter().map(row).collect();
-        Some(Self { noise_floor: end.noise_floor.unwrap_or(0.0), layout, rows, peers })
+        Some(Self { noise_floor: end.noise_floor.unwrap_or(0.0), seed, layout, rows, peers })
     }
 
     /// For a terminal.
@@ -106,50 +118,57 @@ impl<'a> Versus<'a> {
     }
 
     fn layers(&self) -> Vec<Vec<String>> {
-        let mut lines: Vec<Vec<String>> = self.rows.iter().map(|row| self.layer(row)).collect();
-        let mean = |of: &dyn Fn(&Row<'a>) -> Option<f64>| {
-            let all: Vec<f64> = self.rows.iter().filter_map(of).collect();
-            match all.len() {
-                0 => (String::new(), String::new()),
-                n => (format!("of {}", plural(n, "layer")), format!("{:.3}", geometric_mean(all))),
+        let mut last = vec!["geometric mean".to_owned(), String::new(), String::new()];
+        let mut lines: Vec<Vec<String>> = self.rows.iter().map(Self::ours).collect();
+        for (side, shows_rate) in [(0, true), (1, false)] {
+            let rivals: Vec<Option<&Rival<'_>>> = self.rows.iter().map(|r| r.rivals[side].as_ref()).collect();
+            let judged = self.judge(&rivals);
+            for ((line, rival), verdict) in lines.iter_mut().zip(&rivals).zip(judged) {
+                line.push(rival.map_or(String::new(), |r| r.name.to_owned()));
+                if shows_rate {
+                    line.push(rival.map_or(String::new(), |r| rate(r.figures.gflops)));
+                }
+                line.extend(cells(rival.and_then(|r| r.ratio.as_ref()).map(|r| r.interval)));
+                line.push(match (rival, verdict) {
+                    (None, _) => String::new(),
+                    (Some(_), None) => "not compared".into(),
+                    (Some(_), Some(verdict)) => verdict.to_string(),
+                });
             }
-        };
-        let (same_count, same) = mean(&|row| Some(row.same_layout?.1.ratio_to_best_kernel?[0]));
-        let (any_count, any) = mean(&|row| Some(row.any_layout?.1.ratio_to_best_kernel?[0]));
-        let mut last = vec![String::new(); HEAD.len()];
-        last[0] = "geometric mean".into();
-        [last[3], last[5], last[8], last[9]] = [same_count, same, any_count, any];
+            let ratios: Vec<&statistics::Ratio> =
+                rivals.iter().filter_map(|r| r.as_ref()?.ratio.as_ref()).collect();
+            last.push(if ratios.is_empty() {
+                String::new()
+            } else {
+                format!("of {}", plural(ratios.len(), "layer"))
+            });
+            if shows_rate {
+                last.push(String::new());
+            }
+            last.extend(cells(geometric_mean_ratio(&ratios, self.seed)));
+            last.push(String::new());
+        }
         lines.push(last);
         lines
     }
 
-    fn layer(&self, row: &Row<'a>) -> Vec<String> {
-        let mut cells = vec![row.workload.to_owned()];
-        match row.ours {
-            Some((kernel, f)) => cells.extend([kernel.to_owned(), rate(f.gflops)]),
-            None => cells.extend(["–".to_owned(), String::new()]),
-        }
-        for (peer, shows_rate) in [(row.same_layout, true), (row.any_layout, false)] {
-            let Some((name, f)) = peer else {
-                cells.extend(vec![String::new(); if shows_rate { 5 } else { 4 }]);
-                continue;
-            };
-            cells.push(name.to_owned());
-            cells.extend(shows_rate.then(|| rate(f.gflops)));
-            match f.ratio_to_best_kernel {
-                None => cells.extend([String::new(), String::new(), "not compared".into()]),
-                Some([estimate, low, high]) => {
-                    // Seen from our side: our time over the peer's.
-                    let ours = Interval { estimate: 1.0 / estimate, low: 1.0 / high, high: 1.0 / low };
-                    cells.extend([
-                        format!("{estimate:.3}"),
-                        format!("{low:.3}–{high:.3}"),
-                        verdict(&ours, self.noise_floor).to_string(),
-                    ]);
-                }
-            }
-        }
-        cells
+    fn ours(row: &Row<'_>) -> Vec<String> {
+        let (kernel, gflops) =
+            row.ours.map_or(("–", String::new()), |(kernel, figures)| (kernel, rate(figures.gflops)));
+        vec![row.workload.to_owned(), kernel.to_owned(), gflops]
+    }
+
+    /// How ours stands to each rival: all claims of one column are weighed together.
+    fn judge(&self, rivals: &[Option<&Rival<'_>>]) -> Vec<Option<Verdict>> {
+        // Seen from our side: our time over the peer's.
+        let ours = |r: &&Rival<'_>| {
+            let Interval { estimate, low, high } = r.ratio.as_ref()?.interval;
+            Some(Interval { estimate: 1.0 / estimate, low: 1.0 / high, high: 1.0 / low })
+        };
+        let known: Vec<Option<Interval>> = rivals.iter().map(|r| r.as_ref().and_then(ours)).collect();
+        let mut judged =
+            verdicts(&known.iter().flatten().copied().collect::<Vec<_>>(), self.noise_floor).into_iter();
+        known.iter().map(|k| k.and_then(|_| judged.next())).collect()
     }
 
     fn each_peer(&self) -> Vec<Vec<String>> {
@@ -196,6 +215,13 @@ impl<'a> Versus<'a> {
     }
 }
 
+/// A ratio and its interval.
+fn cells(ratio: Option<Interval>) -> [String; 2] {
+    ratio.map_or_else(Default::default, |r| {
+        [format!("{:.3}", r.estimate), format!("{:.3}–{:.3}", r.low, r.high)]
+    })
+}
+
 fn figures(m: &Measurement) -> Option<&Figures> {
     match &m.outcome {
         Outcome::Figures(figures) => Some(figures),
@@ -227,40 +253,56 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn timed(ns: f64, ratio: Option<[f64; 3]>) -> serde_json::Value {
+    /// A round at each of these times.
+    fn timed(rounds: [f64; 4]) -> serde_json::Value {
+        let ns = rounds[0];
         json!({
-            "median_ns": ns, "q1_ns": ns, "gflops": 1000.0 / ns, "share_of_peak": 0.5, "effective": false, "plan_ns": 1.0,
-            "verified": true, "max_error_u": 1.0, "blocks": 8, "runs": 9, "clean_share": 1.0, "uses_dirty": false,
-            "cpu_share": 1.0, "faults": 0, "stopped": "budget", "ratio_to_best_kernel": ratio,
+            "median_ns": ns, "q1_ns": ns, "quantiles_ns": [ns; 7], "gflops": 1000.0 / ns, "share_of_peak": 0.5,
+            "effective": false, "plan_ns": 1.0, "verified": true, "max_error_u": 1.0, "blocks": 4, "runs": 9,
+            "clean_share": 1.0, "uses_dirty": false, "cpu_share": 1.0, "faults": 0, "stopped": "budget",
+            "ratio_to_best_kernel": [1.5, 1.4, 1.6], "rounds_ns": rounds,
         })
+    }
+
+    fn once(ns: f64) -> serde_json::Value {
+        let mut value = timed([ns; 4]);
+        value["rounds_ns"] = json!([]);
+        value
     }
 
     #[test]
     fn the_best_of_each_side_meet() {
         let all = [
-            measurement("a", "slow", None, timed(20.0, None)),
-            measurement("a", "quick", None, timed(10.0, None)),
-            measurement("a", "dnn/nchw", Some("nchw"), timed(12.0, Some([1.2, 1.19, 1.21]))),
-            measurement("a", "dnn/any", Some("any"), timed(8.0, Some([0.8, 0.79, 0.81]))),
-            measurement("b", "quick", None, timed(10.0, None)),
+            measurement("a", "slow", None, timed([20.0; 4])),
+            measurement("a", "quick", None, timed([10.0; 4])),
+            measurement("a", "dnn/nchw", Some("nchw"), timed([12.0; 4])),
+            measurement("a", "dnn/any", Some("any"), timed([8.0; 4])),
+            measurement("b", "quick", None, timed([10.0; 4])),
             measurement("b", "dnn/nchw", Some("nchw"), json!({ "failed": "crashed" })),
-            measurement("b", "dnn/any", Some("any"), timed(10.0, Some([1.0, 0.95, 1.05]))),
+            measurement("b", "dnn/any", Some("any"), timed([10.0, 8.0, 12.0, 10.0])),
             measurement("c", "dnn/any", Some("any"), json!({ "declined": "groups" })),
+            measurement("d", "quick", None, timed([10.0; 4])),
+            measurement("d", "dnn/any", Some("any"), once(50.0)),
         ];
-        let end = End { complete: true, noise_floor: None, noise_workloads: 0, wall_s: 1.0 };
-        let versus = Versus::new(&all, &end).unwrap();
+        let end =
+            End { complete: true, noise_floor: None, noise_workloads: 0, steal_share: None, wall_s: 1.0 };
+        let versus = Versus::new(&all, &end, 1).unwrap();
         let lines = versus.layers();
-        let a = ["a", "quick", "100", "dnn/nchw", "83.3", "1.200", "1.190–1.210", "FASTER", "dnn/any"];
-        assert_eq!(lines[0], [&a[..], &["0.800", "0.790–0.810", "SLOWER"]].concat());
-        let b = ["b", "quick", "100", "", "", "", "", "", "dnn/any", "1.000", "0.950–1.050", "UNRESOLVED"];
-        assert_eq!(lines[1], b);
+        let a = ["a", "quick", "100", "dnn/nchw", "83.3", "1.200", "1.200–1.200", "FASTER", "dnn/any"];
+        assert_eq!(lines[0], [&a[..], &["0.800", "0.800–0.800", "SLOWER"]].concat());
+        // Between 8 and 12 lies everything.
+        assert_eq!(lines[1][..10], ["b", "quick", "100", "", "", "", "", "", "dnn/any", "0.950"]);
+        assert_eq!(lines[1][11], "UNRESOLVED");
         assert_eq!(lines[2][..2], ["c", "–"]);
-        assert_eq!([&lines[3][5], &lines[3][9]], ["1.200", "0.894"]);
+        assert_eq!(lines[3][8..], ["dnn/any", "", "", "not compared"]);
+        assert_eq!([&lines[4][3], &lines[4][5], &lines[4][8]], ["of 1 layer", "1.200", "of 2 layers"]);
+        let mean = (0.8f64 * 0.95).sqrt();
+        assert_eq!(lines[4][9], format!("{mean:.3}"));
         assert!(lines.iter().all(|l| l.len() == HEAD.len()));
         let peers = versus.each_peer();
-        assert_eq!(peers[0], ["dnn/nchw", "3", "nchw", "1", "1.200", "1.200", "0", "1", ""]);
-        assert_eq!(peers[1][3..8], ["2", "0.894", "0.800", "1", "0"]);
+        assert_eq!(peers[0], ["dnn/nchw", "3", "nchw", "1", "1.500", "1.500", "0", "1", ""]);
+        assert_eq!(peers[1][3..8], ["3", "1.500", "1.500", "1", "0"]);
         assert!(versus.markdown().contains("| a | quick | 100 | dnn/nchw | 83.3 | 1.200 |"));
-        assert!(Versus::new(&all[..2], &end).is_none());
+        assert!(Versus::new(&all[..2], &end, 1).is_none());
     }
 }

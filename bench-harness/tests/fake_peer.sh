@@ -4,7 +4,7 @@ how=$1
 runs=0
 answer=$ANSWER
 [ "$how" = wrong ] && answer=$WRONG_ANSWER
-[ "$how" = mute ] && kill -STOP $$
+[ "$how" = mute ] && while :; do sleep 0.1; done
 [ "$how" = broken ] && { echo "no such library" >&2; exit 3; }
 while IFS= read -r line; do
     case $line in

@@ -1,4 +1,4 @@
-"""ncnn, one image, plain input and output (elempack 1); it packs channels inside of the call."""
+"""ncnn, plain input and output (elempack 1); it packs channels inside of the call. It knows no batch: images one after another."""
 
 import os
 import tempfile
@@ -6,7 +6,7 @@ import tempfile
 import ncnn
 import numpy as np
 
-from peer import Declined, Operator
+from peer import Operator
 
 NAME, VERSION = "ncnn", ncnn.__version__
 
@@ -20,8 +20,6 @@ def threads(n):
 
 
 def prepare(problem, _mode):
-    if problem.batch != 1:
-        raise Declined("one image at a time")
     layer, numbers = _layer(problem)
     net = ncnn.Net()
     net.opt.num_threads = options["num_threads"]
@@ -44,17 +42,17 @@ def prepare(problem, _mode):
         if net.load_param(param) != 0 or net.load_model(binary) != 0:
             raise RuntimeError(f"cannot load {text!r}")
     # [C, H, W]; of one spatial axis [C, W].
-    x = ncnn.Mat(problem.x[0]).clone()
+    images = [ncnn.Mat(image).clone() for image in problem.x]
 
-    def run():
+    def up(image):
         extractor = net.create_extractor()
-        extractor.input("x", x)
+        extractor.input("x", image)
         failed, y = extractor.extract("y")
         if failed:
             raise RuntimeError(f"extract gives {failed}")
         return y
 
-    return Operator(run, lambda y: np.array(y)[None])
+    return Operator(lambda: [up(image) for image in images], lambda outputs: np.stack([np.array(y) for y in outputs]))
 
 
 def _layer(problem):

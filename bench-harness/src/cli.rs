@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tconv::Registry;
 
-use crate::commands::{compare, describe, import, list, rank, report, verify};
+use crate::commands::{compare, describe, doctor, import, list, measure, merge, rank, report, serve, verify};
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -59,12 +59,20 @@ enum Command {
     Verify(verify::Args),
     /// Turn a model into a set of workloads
     Import(import::Args),
-    /// Verify and measure kernels, and rank them
+    /// Verify and measure kernels, in any number of settings, into a file
+    Measure(measure::Args),
+    /// Rank kernels: those of recorded runs, or measured now
     Rank(rank::Args),
-    /// Measure two kernels against each other, and say which is faster
+    /// Measure two kernels, libraries or builds against each other, and say which is faster
     Compare(compare::Args),
     /// Turn recorded runs into a page, a Markdown report, or tables of a document
     Report(report::Args),
+    /// Put recorded runs into one file
+    Merge(merge::Args),
+    /// Tell what this machine is, what disturbs measurements on it, and what they can tell now
+    Doctor(doctor::Args),
+    /// Answer the live protocol with a kernel, as `compare` asks other builds
+    Serve(serve::Args),
 }
 
 /// Runs the command line of this process.
@@ -82,9 +90,13 @@ pub fn main(context: Context) -> ExitCode {
         Command::Describe(args) => describe::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Import(args) => import::run(args),
+        Command::Measure(args) => measure::run(args, &context),
         Command::Rank(args) => rank::run(args, &context),
         Command::Compare(args) => compare::run(args, &context),
         Command::Report(args) => report::run(args, &context),
+        Command::Merge(args) => merge::run(args, &context),
+        Command::Doctor(args) => doctor::run(args, &context),
+        Command::Serve(args) => serve::run(args, &context),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

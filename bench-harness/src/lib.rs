@@ -8,6 +8,7 @@
 //! }
 //! ```
 
+pub mod builds;
 pub mod cli;
 pub mod commands;
 pub mod data;

@@ -39,6 +39,21 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
+    /// Writes also to a file that must not be there yet: recorded runs are never overwritten. Makes its folders.
+    pub fn add_new_file(&mut self, path: &Path) -> Result<(), Failure> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| cannot_write(path, e))?;
+        }
+        let file = File::create_new(path).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => {
+                Failure(format!("{} is there already: recorded runs are not overwritten", path.display()))
+            }
+            _ => cannot_write(path, e),
+        })?;
+        self.file = Some((path.to_owned(), file));
+        Ok(())
+    }
+
     /// Writes one record to wherever the caller asked for.
     pub fn write(&mut self, record: &impl Serialize) -> Result<(), Failure> {
         if !self.stdout && self.file.is_none() {

@@ -2,10 +2,13 @@
 //!
 //! `results/schema/` states the same as JSON schema.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
+use tconv::{Dtype, Error, Isa};
 
 use crate::machine::{Environment, Fingerprint, Roofs, Toolchain};
-use crate::measure::Stopped;
+use crate::measure::{Crew, Stopped};
 use crate::statistics::Verdict;
 
 /// Grows when a field changes its meaning or vanishes; readers refuse other versions.
@@ -51,6 +54,28 @@ pub struct Header {
     pub environment: Environment,
     /// What it can do at most.
     pub roofs: Roofs,
+}
+
+impl Header {
+    /// This build on this machine as it is now, with the roofs of these crews. What the run is about is left blank.
+    pub fn capture(isa: Isa, dtype: Dtype, crews: &[&Crew]) -> Result<Self, Error> {
+        let environment = Environment::capture();
+        let machine = Fingerprint::capture();
+        let roofs = Roofs::measure(isa, dtype, crews, &machine.caches)?;
+        Ok(Self {
+            schema: SCHEMA,
+            utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            command: String::new(),
+            seed: 0,
+            budget_s: 0.0,
+            precision: 0.0,
+            shard: None,
+            toolchain: Toolchain::of_this_build(),
+            machine,
+            environment,
+            roofs,
+        })
+    }
 }
 
 /// What happened to one implementation on one workload. All lines of a run with the same workload, layout, type, threads

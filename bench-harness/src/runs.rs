@@ -27,6 +27,15 @@ impl RecordedRun {
     pub fn complete(&self) -> bool {
         self.end.is_some_and(|end| end.complete)
     }
+
+    /// The lines that it is made of.
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = vec![Record::Header(Box::new(self.header.clone()))];
+        records.extend(self.measurements.iter().cloned().map(|m| Record::Measurement(Box::new(m))));
+        records.extend(self.comparisons.iter().cloned().map(|c| Record::Comparison(Box::new(c))));
+        records.extend(self.end.map(Record::End));
+        records
+    }
 }
 
 /// All runs of some files, in their order.
@@ -38,21 +47,44 @@ pub fn read_all(paths: &[impl AsRef<Path>]) -> Result<Vec<RecordedRun>, Failure>
     Ok(runs)
 }
 
-/// The runs of one file: more than one where files were put together.
+/// The runs of one file: more than one where files were put together. A last line that is cut off, as a run leaves it that
+/// was killed, is told on standard error; what is before it counts.
 pub fn read(path: &Path) -> Result<Vec<RecordedRun>, Failure> {
     let name = path.display();
     let bytes = std::fs::read(path).map_err(|e| Failure(format!("cannot read {name}: {e}")))?;
     let source = path.file_name().map_or_else(|| name.to_string(), |f| f.to_string_lossy().into_owned());
-    parse(&name.to_string(), &source, &bytes)
+    let Parsed { runs, cut } = parse(&name.to_string(), &source, &bytes)?;
+    if let Some(cut) = cut {
+        eprintln!("tconv: {cut}");
+    }
+    Ok(runs)
+}
+
+/// What a file holds.
+#[derive(Debug)]
+struct Parsed {
+    runs: Vec<RecordedRun>,
+    /// The message about a last line that is cut off.
+    cut: Option<String>,
 }
 
 /// `name` is for messages. Every message about a line names it as `FILE:LINE`.
-fn parse(name: &str, source: &str, bytes: &[u8]) -> Result<Vec<RecordedRun>, Failure> {
+fn parse(name: &str, source: &str, bytes: &[u8]) -> Result<Parsed, Failure> {
     let mut runs: Vec<RecordedRun> = Vec::new();
-    let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n');
-    for (i, line) in lines.enumerate() {
-        let at = |problem: String| Failure(format!("{name}:{}: {problem}", i + 1));
-        match (record(line).map_err(at)?, runs.last_mut()) {
+    let whole = bytes.strip_suffix(b"\n");
+    let lines: Vec<&[u8]> = whole.unwrap_or(bytes).split(|&byte| byte == b'\n').collect();
+    for (i, line) in lines.iter().enumerate() {
+        let message = |problem: &str| format!("{name}:{}: {problem}", i + 1);
+        let at = |problem: String| Failure(message(&problem));
+        let record = match record(line) {
+            // Every line is written whole, with its end: what has none was cut off while it was written.
+            Err(problem) if whole.is_none() && i + 1 == lines.len() && !runs.is_empty() => {
+                let cut = message(&format!("{problem}; the lines before it are whole and count"));
+                return Ok(Parsed { runs, cut: Some(cut) });
+            }
+            other => other.map_err(at)?,
+        };
+        match (record, runs.last_mut()) {
             (Record::Header(header), _) => {
                 let source = source.to_owned();
                 runs.push(RecordedRun {
@@ -70,7 +102,7 @@ fn parse(name: &str, source: &str, bytes: &[u8]) -> Result<Vec<RecordedRun>, Fai
             (Record::End(end), Some(run)) => run.end = Some(end),
         }
     }
-    Ok(runs)
+    Ok(Parsed { runs, cut: None })
 }
 
 fn record(line: &[u8]) -> Result<Record, String> {
@@ -143,7 +175,32 @@ mod tests {
     }
 
     fn parse_text(text: &str) -> Result<Vec<RecordedRun>, String> {
+        parsed(text).map(|parsed| parsed.runs)
+    }
+
+    fn parsed(text: &str) -> Result<Parsed, String> {
         parse("folder/run.jsonl", "run.jsonl", text.as_bytes()).map_err(|Failure(message)| message)
+    }
+
+    #[test]
+    fn a_last_line_that_is_cut_off_spoils_nothing() {
+        let [header, measurement, end] = &lines()[..] else { panic!() };
+        for length in 1..measurement.len() {
+            let part: String = measurement.chars().take(length).collect();
+            let Parsed { runs, cut } = parsed(&format!("{header}\n{measurement}\n{part}")).unwrap();
+            assert_eq!((runs.len(), runs[0].measurements.len(), runs[0].end), (1, 1, None), "{part}");
+            assert!(cut.is_some_and(|cut| cut.contains("run.jsonl:3: ")), "{part}");
+        }
+        let whole = format!("{header}\n{measurement}\n{end}");
+        assert!(parsed(&whole).unwrap().cut.is_none(), "only its line feed is missing");
+    }
+
+    #[test]
+    fn records_are_the_lines() {
+        let text = lines().join("\n") + "\n";
+        let written = parse_text(&text).unwrap()[0].records();
+        let written: Vec<String> = written.iter().map(|r| serde_json::to_string(r).unwrap()).collect();
+        assert_eq!(written.join("\n") + "\n", text);
     }
 
     #[test]
@@ -167,12 +224,13 @@ mod tests {
             (String::new(), "run.jsonl:1: an empty line"),
             (other, "run.jsonl:1: schema 4711; this program reads schema"),
             (measurement.clone(), "run.jsonl:1: a recorded run begins with its header"),
-            (format!("{header}\n{half}"), "run.jsonl:2: the line is cut off"),
+            (half.to_owned(), "run.jsonl:1: the line is cut off"),
+            (format!("{header}\n{half}\n"), "run.jsonl:2: the line is cut off"),
             (format!("{header}\n{half}\n{end}\n"), "run.jsonl:2: the line is cut off"),
             (format!("{header}\n{end}\n{measurement}"), "run.jsonl:3: goes on after the end"),
             (format!("{header}\n\n{end}"), "run.jsonl:2: an empty line"),
-            (format!("{header}\n{{\"record\":\"surprise\"}}"), "run.jsonl:2: not a line of a recorded run"),
-            (format!("{header}\n\u{fffd}"), "run.jsonl:2: not a line"),
+            (format!("{header}\n{{\"record\":\"surprise\"}}\n"), "run.jsonl:2: not a line of a recorded run"),
+            (format!("{header}\n\u{fffd}\n"), "run.jsonl:2: not a line"),
         ] {
             let message = parse_text(&text).unwrap_err();
             assert!(message.starts_with("folder/") && message.contains(words), "{words}: {message}");

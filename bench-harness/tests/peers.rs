@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tconv::{Descriptor, Dtype, Epilogue, Geometry, Layout, Planner, Registry, Target, Weights};
 use tconv_bench::measure::Buffers;
+use tconv_bench::measure::CacheMode;
 use tconv_bench::measure::run::Run;
 use tconv_bench::peers::{Candidate, Launch, Live, Patience, Prepared, live};
 use tconv_bench::record::{Measurement, Outcome};
@@ -67,12 +68,15 @@ fn measure(workloads: &[&str], layout: &str, peers: Vec<Candidate>) -> Vec<Measu
         registry: &Registry::builtin(),
         kernels: vec!["scatter", "polyphase"],
         peers,
-        target: Target::detect().unwrap().with_threads(1),
+        isa: Target::detect().unwrap().isa,
+        threads: vec![1],
+        caches: vec![CacheMode::Warm],
         dtype: Dtype::F32,
         // They end when precise, long before.
         budget: Duration::from_secs(20),
         precision: 0.05,
         seed: SEED,
+        shard: None,
         command: "tconv rank".into(),
     };
     run.perform(&mut |_| Ok(())).unwrap_or_else(|e| panic!("{}", e.0)).measurements

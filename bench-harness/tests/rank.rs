@@ -9,6 +9,7 @@ use tconv::{
     Bytes64, Cost, Declined, Descriptor, Dtype, Element, Guarantees, Kernel, Prepared, Refusal, Registry,
     Request, Revisions, Scratch, Target, Tensor, TensorMut, Variant, Weights,
 };
+use tconv_bench::measure::CacheMode;
 use tconv_bench::measure::run::Run;
 use tconv_bench::record::{Outcome, Record, SCHEMA};
 
@@ -180,11 +181,14 @@ fn a_wrong_kernel_gets_no_figures_and_a_command_to_repeat_it() {
             registry: &registry,
             kernels: vec!["scatter", "broken"],
             peers: Vec::new(),
-            target: Target::detect().unwrap().with_threads(1),
+            isa: Target::detect().unwrap().isa,
+            threads: vec![1],
+            caches: vec![CacheMode::Warm],
             dtype: Dtype::F32,
             budget: Duration::from_millis(300),
             precision: 0.05,
             seed: 3,
+            shard: None,
             command: "tconv rank".into(),
         };
         let outcome = run.perform(&mut |_| Ok(())).unwrap_or_else(|e| panic!("{}", e.0));

@@ -86,7 +86,7 @@ fn bad_files_are_named_with_the_line() {
     let good = read(sample(SAMPLE[0]).into());
     let header = good.lines().next().unwrap();
     for (text, words) in [
-        (good[..header.len() + 40].to_owned(), "bad.jsonl:2: the line is cut off"),
+        (good[..40].to_owned(), "bad.jsonl:1: the line is cut off"),
         (header.replacen("\"schema\":", "\"schema\":9", 1), "bad.jsonl:1: schema 9"),
         (format!("{header}\n"), "no measurements"),
         (good.replacen("f32:nchw:1x1x2x2", "f32:nchw:1x0x2x2", 1), "d2l_basic"),

@@ -1,48 +1,50 @@
-//! `tconv compare`: two kernels against each other, interleaved, with a verdict for each workload and over all.
+//! `tconv compare`: two kernels, other libraries or builds against each other, interleaved, with a verdict for each workload
+//! and over all.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use tconv::{Descriptor, Dtype, Layout, Planner, Target};
+use tconv::{Descriptor, Dtype, Layout, Planner, Registry, Target};
 
-use super::rank::{dtype, layout, seconds, threads};
+use super::options::{self, Layers, layout, published, seconds, share, threads};
 use crate::cli::{Context, Failure, Outcome};
-use crate::measure::duel::{self, Duel};
+use crate::machine::CpuTime;
+use crate::measure::duel::{self, Duel, Problem};
 use crate::measure::{Crew, Sitting, run, slowed};
 use crate::output::{self, OutputArgs};
-use crate::record::Comparison;
+use crate::peers::{Candidate, Launch, Patience, Visitors, list};
+use crate::record::{Comparison, End, Header, Record};
 use crate::statistics::{self, Interval, Ratio, Verdict};
-use crate::{selection, workloads};
+use crate::{builds, selection};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 nothing is slower, 1 the second is slower somewhere, 3 (with --strict) unresolved.\n\
-    KERNEL+P% is that kernel made P % slower, to see what a comparison can find here."
+    after_help = "Exit codes: 0 nothing is slower, 1 the second is slower somewhere, 2 usage or environment, 3 (with --strict) \
+    unresolved.\nKERNEL+P% is that kernel made P % slower, to see what a comparison can find here."
 )]
 pub struct Args {
-    /// Name of the first kernel
+    /// A kernel, a peer such as onednn-3.2/any, another build as bin:PATH, or a commit as git:REF, which is built first
     first: String,
-    /// Name of the second kernel: FASTER and SLOWER are said of it
+    /// Likewise; FASTER and SLOWER are said of this one
     second: String,
-    /// Workloads whose name matches, or one descriptor (all without)
-    #[arg(short, long = "workload", value_name = "RE")]
-    workload: Option<String>,
-    /// Workloads of this TOML file instead of the built-in ones
-    #[arg(long, value_name = "FILE")]
-    workloads: Option<PathBuf>,
+    #[command(flatten)]
+    layers: Layers,
+    /// The kernel that builds and commits are asked for (default: what each of them chooses)
+    #[arg(short, long = "kernel", value_name = "NAME")]
+    kernel: Option<String>,
     /// Order of the axes: nchw (default) or nhwc
     #[arg(long, value_name = "LAYOUT", value_parser = layout)]
     layout: Option<Layout>,
-    /// Element type: f32 (default) or f64
-    #[arg(long, value_name = "TYPE", value_parser = dtype)]
-    dtype: Option<Dtype>,
     /// Threads of both
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads, allow_negative_numbers = true)]
     threads: usize,
-    /// Seconds for each workload
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
-    budget: Duration,
+    /// Seconds for everything (default: 5 for each workload)
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    budget: Option<Duration>,
+    /// Half width of its interval at which a ratio is known well enough
+    #[arg(long, value_name = "SHARE", default_value = "0.5%", value_parser = share, allow_negative_numbers = true)]
+    ci: f64,
     /// Of data, samples, orders and intervals
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -53,62 +55,80 @@ pub struct Args {
     output: OutputArgs,
 }
 
-/// Relative half width at which a ratio is known well enough.
-const PRECISION: f64 = 0.005;
+/// Seconds for each workload where no budget is given.
+const SECONDS_PER_WORKLOAD: f64 = 5.0;
+
+/// One of the two.
+enum Side {
+    /// A kernel of this process, by name.
+    Kernel(String),
+    /// Anything else.
+    Program(Box<Candidate>),
+}
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
-    let all = match &args.workloads {
-        Some(path) => workloads::load(path)?,
-        None => workloads::zoo(),
-    };
-    let chosen = workloads::select(all, args.workload.as_deref())?;
+    let (start, cpu_time) = (Instant::now(), CpuTime::now());
+    let (workloads, dtype) = args.layers.choose(args.layout)?;
     let mut registry = context.registry.clone();
-    for name in [&args.first, &args.second] {
-        registry = slowed::with_slowed(registry, name);
-        if registry.get(name).is_none() {
-            let names: Vec<&str> = context.registry.iter().map(|k| k.name()).collect();
-            return Err(selection::unknown("kernel", name, &names));
-        }
-    }
-    let dtype = args.dtype.or_else(|| chosen.first().and_then(|w| w.dtype)).unwrap_or(Dtype::F32);
+    let first = side(&args.first, args, &mut registry)?;
+    let second = side(&args.second, args, &mut registry)?;
     let target = Target::detect()?.with_threads(args.threads);
     let planner = Planner::new().with_registry(registry).on(target);
     let crew = Crew::new(args.threads)?;
+    let mut opponents = Opponents::new(first, second, args.threads)?;
     let mut lines = args.output.open()?;
     run::listen_for_interruption();
 
-    let mut measured: Vec<(String, Descriptor, duel::Outcome)> = Vec::new();
-    for w in chosen {
-        let problem = args.layout.map_or(w.problem, |layout| w.problem.with_layout(layout));
-        let descriptor = Descriptor { problem, dtype, epilogue: w.epilogue };
+    // Building a commit is not measuring.
+    let measuring = Instant::now();
+    let seconds = SECONDS_PER_WORKLOAD * workloads.len() as f64;
+    let budget = args.budget.unwrap_or(Duration::from_secs_f64(seconds));
+    lines.write(&Record::Header(Box::new(Header {
+        command: options::command_line(),
+        seed: args.seed,
+        budget_s: budget.as_secs_f64(),
+        precision: args.ci,
+        ..Header::capture(target.isa, dtype, &[&crew])?
+    })))?;
+    let mut measured: Vec<Measured> = Vec::new();
+    let total = workloads.len();
+    for (i, (name, descriptor)) in workloads.into_iter().enumerate() {
+        let left = budget.saturating_sub(measuring.elapsed());
         let duel = Duel {
             descriptor,
             planner: &planner,
-            kernels: [&args.first, &args.second],
             crew: &crew,
-            sitting: Sitting { budget: args.budget, precision: PRECISION, seed: args.seed },
+            sitting: Sitting { budget: left / (total - i) as u32, precision: args.ci, seed: args.seed },
             interrupted: &run::interrupted,
         };
         let outcome = match dtype {
-            Dtype::F32 => duel.run::<f32>(),
-            Dtype::F64 => duel.run::<f64>(),
+            Dtype::F32 => opponents.meet::<f32>(&duel),
+            Dtype::F64 => opponents.meet::<f64>(&duel),
         };
-        let outcome = outcome.map_err(|Failure(e)| Failure(format!("{} ({descriptor}): {e}", w.name)))?;
-        measured.push((w.name, descriptor, outcome));
+        let outcome = outcome.map_err(|Failure(e)| Failure(format!("{name} ({descriptor}): {e}")))?;
+        measured.push((name, descriptor, outcome));
         if run::interrupted() {
             break;
         }
     }
 
-    let comparisons = judge(args, &measured);
+    let comparisons = judge(args, dtype, &measured);
     for comparison in &comparisons {
-        lines.write(&crate::record::Record::Comparison(Box::new(comparison.clone())))?;
+        lines.write(&Record::Comparison(Box::new(comparison.clone())))?;
     }
+    let self_ratios = self_ratios(&measured);
+    lines.write(&Record::End(End {
+        complete: measured.len() == total && !run::interrupted(),
+        noise_floor: (!self_ratios.is_empty()).then(|| statistics::noise_floor(&self_ratios)),
+        noise_workloads: self_ratios.len() / 2,
+        steal_share: cpu_time.zip(CpuTime::now()).map(|(then, now)| now.shares_since(then).0),
+        wall_s: start.elapsed().as_secs_f64(),
+    }))?;
     if !args.output.json {
         output::print(&text(&comparisons))?;
     }
-    let wrong = measured.iter().any(|(_, _, o)| matches!(o, Err(problem) if problem.contains(" is wrong: ")));
+    let wrong = measured.iter().any(|(_, _, outcome)| matches!(outcome, Err(Problem::Wrong(_))));
     let any = |verdict| comparisons.iter().any(|c| c.problem.is_none() && c.verdict == verdict);
     Ok(match () {
         () if wrong || any(Verdict::Slower) => Outcome::Bad,
@@ -117,19 +137,115 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     })
 }
 
+/// What a name on the command line stands for. A kernel that is slower on purpose is added to the registry.
+fn side(name: &str, args: &Args, registry: &mut Registry) -> Result<Side, Failure> {
+    if let Some(path) = name.strip_prefix("bin:") {
+        let program = Path::new(path);
+        if !program.is_file() {
+            return Err(Failure(format!("{path} is no program: bin:PATH names a build of tconv")));
+        }
+        return Ok(Side::Program(Box::new(build(name, program, args.kernel.as_deref()))));
+    }
+    if let Some(reference) = name.strip_prefix("git:") {
+        let program = builds::of_commit(reference)?;
+        return Ok(Side::Program(Box::new(build(name, &program, args.kernel.as_deref()))));
+    }
+    *registry = slowed::with_slowed(registry.clone(), name);
+    if registry.get(name).is_some() {
+        return Ok(Side::Kernel(name.into()));
+    }
+    let peers = list::all();
+    let peer = name.split('/').next().and_then(|word| peers.iter().find(|peer| peer.name == word));
+    if peer.is_some() {
+        let modes = list::select(name)?;
+        return match <[Candidate; 1]>::try_from(modes) {
+            Ok([only]) => Ok(Side::Program(Box::new(only))),
+            Err(modes) => {
+                let names: Vec<String> = modes.into_iter().map(|mode| mode.name).collect();
+                Err(Failure(format!(
+                    "peer {name} can be asked in several ways, name one: {}",
+                    names.join(", ")
+                )))
+            }
+        };
+    }
+    let modes = |peer: &crate::peers::Peer| {
+        peer.modes.iter().map(|mode| format!("{}/{}", peer.name, mode.name)).collect::<Vec<_>>()
+    };
+    let mut names: Vec<String> = registry.iter().map(|k| k.name().to_owned()).collect();
+    names.extend(peers.iter().flat_map(modes));
+    Err(selection::unknown("kernel or peer", name, &names))
+}
+
+/// A build of this program, asked for a kernel or for its own choice.
+fn build(name: &str, program: &Path, kernel: Option<&str>) -> Candidate {
+    let mut command = vec![program.as_os_str().to_owned(), "serve".into()];
+    command.extend(kernel.map(|kernel| format!("--kernel={kernel}").into()));
+    Candidate {
+        name: published(name),
+        mode: kernel.unwrap_or("default").into(),
+        layout: "any".into(),
+        settings: Vec::new(),
+        launch: Launch { command, env: Vec::new() },
+        patience: Patience::default(),
+    }
+}
+
+/// Both, ready to meet.
+enum Opponents {
+    Kernels([String; 2]),
+    Programs(Visitors),
+}
+
+impl Opponents {
+    /// Where one is a program, so is the other: what that costs, it costs both. Each runs in two processes, since no two
+    /// processes lay out their memory alike: that, too, is noise.
+    fn new(first: Side, second: Side, threads: usize) -> Result<Self, Failure> {
+        let program = |side| -> Result<Candidate, Failure> {
+            match side {
+                Side::Program(candidate) => Ok(*candidate),
+                Side::Kernel(name) => Ok(build(&name, &std::env::current_exe()?, Some(&name))),
+            }
+        };
+        Ok(match (first, second) {
+            (Side::Kernel(first), Side::Kernel(second)) => Self::Kernels([first, second]),
+            (first, second) => {
+                let (first, second) = (program(first)?, program(second)?);
+                let lanes = [first.clone(), second.clone(), first, second];
+                Self::Programs(Visitors::new(&lanes, threads)?)
+            }
+        })
+    }
+
+    fn meet<T: tconv::Element>(&mut self, duel: &Duel<'_>) -> Result<duel::Outcome, Failure> {
+        match self {
+            Self::Kernels([first, second]) => duel.kernels::<T>([first, second]),
+            Self::Programs(visitors) => duel.programs::<T>(visitors),
+        }
+    }
+}
+
+/// A workload, and what came of it.
+type Measured = (String, Descriptor, duel::Outcome);
+
+/// Of all workloads: how far identical code differs.
+fn self_ratios(measured: &[Measured]) -> Vec<f64> {
+    let figures = measured.iter().filter_map(|(_, _, outcome)| outcome.as_ref().ok());
+    figures.flat_map(|f| f.self_ratios.iter().copied()).collect()
+}
+
 /// All verdicts at once: the noise floor is that of all workloads, and many claims are held to a stricter measure.
-fn judge(args: &Args, measured: &[(String, Descriptor, duel::Outcome)]) -> Vec<Comparison> {
-    let figures = || measured.iter().filter_map(|(_, _, outcome)| outcome.as_ref().ok());
-    let self_ratios: Vec<f64> = figures().flat_map(|f| f.self_ratios.iter().copied()).collect();
-    let floor = statistics::noise_floor(&self_ratios);
-    let ratios: Vec<&Ratio> = figures().filter_map(|f| f.ratio.as_ref()).collect();
+fn judge(args: &Args, dtype: Dtype, measured: &[Measured]) -> Vec<Comparison> {
+    let floor = statistics::noise_floor(&self_ratios(measured));
+    let figures = measured.iter().filter_map(|(_, _, outcome)| outcome.as_ref().ok());
+    let ratios: Vec<&Ratio> = figures.filter_map(|f| f.ratio.as_ref()).collect();
     let intervals: Vec<Interval> = ratios.iter().map(|r| r.interval).collect();
     let mut verdicts = statistics::verdicts(&intervals, floor).into_iter();
-    let blank = |dtype: Dtype| Comparison {
+    let blank = || Comparison {
         workload: None,
         descriptor: None,
-        first: args.first.clone(),
-        second: args.second.clone(),
+        first: published(&args.first),
+        second: published(&args.second),
         layout: None,
         dtype: dtype.name().into(),
         threads: Some(args.threads),
@@ -149,10 +265,12 @@ fn judge(args: &Args, measured: &[(String, Descriptor, duel::Outcome)]) -> Vec<C
             workload: Some(name.clone()),
             descriptor: Some(descriptor.to_string()),
             layout: Some(descriptor.problem.layout().name().into()),
-            ..blank(descriptor.dtype)
+            ..blank()
         };
         comparisons.push(match outcome {
-            Err(problem) => Comparison { problem: Some(problem.clone()), ..named },
+            Err(Problem::None(problem) | Problem::Wrong(problem)) => {
+                Comparison { problem: Some(problem.clone()), ..named }
+            }
             Ok(f) => Comparison {
                 median_ns: Some(f.median_ns),
                 ratio: f.ratio.as_ref().map(|r| r.interval.to_array()),
@@ -169,7 +287,7 @@ fn judge(args: &Args, measured: &[(String, Descriptor, duel::Outcome)]) -> Vec<C
             ratio: Some(mean.to_array()),
             verdict: statistics::verdict(&mean, floor),
             rounds: ratios.len(),
-            ..blank(measured[0].1.dtype)
+            ..blank()
         });
     }
     comparisons

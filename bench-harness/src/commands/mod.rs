@@ -2,8 +2,13 @@
 
 pub mod compare;
 pub mod describe;
+pub mod doctor;
 pub mod import;
 pub mod list;
+pub mod measure;
+pub mod merge;
+pub mod options;
 pub mod rank;
 pub mod report;
+pub mod serve;
 pub mod verify;

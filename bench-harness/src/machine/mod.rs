@@ -3,7 +3,9 @@
 mod environment;
 mod fingerprint;
 mod roofs;
+mod sheet;
 
 pub use environment::{CpuTime, Environment, Toolchain};
 pub use fingerprint::Fingerprint;
 pub use roofs::{Bandwidth, Peak, Roofs, fma_peak, read_bandwidths};
+pub use sheet::{SHEET_SCHEMA, Sheet};

@@ -54,20 +54,24 @@ pub struct Roofs {
 impl Roofs {
     /// Measures them on each of these crews. `caches`: bytes by level.
     pub fn measure(isa: Isa, dtype: Dtype, crews: &[&Crew], caches: &[usize]) -> Result<Self, Error> {
+        Ok(Self { peaks: Self::peaks(isa, dtype, crews), read: Self::bandwidths(isa, crews, caches)? })
+    }
+
+    /// The peaks alone.
+    pub fn peaks(isa: Isa, dtype: Dtype, crews: &[&Crew]) -> Vec<Peak> {
         let peak = |crew: &&Crew| Peak {
             isa: isa.name().into(),
             dtype: dtype.name().into(),
             threads: crew.threads(),
             gflops: fma_peak(isa, dtype, crew),
         };
-        Ok(Self {
-            peaks: crews.iter().map(peak).collect(),
-            read: crews
-                .iter()
-                .map(|crew| read_bandwidths(isa, crew, caches))
-                .collect::<Result<Vec<_>, _>>()?
-                .concat(),
-        })
+        crews.iter().map(peak).collect()
+    }
+
+    /// The bandwidths alone.
+    pub fn bandwidths(isa: Isa, crews: &[&Crew], caches: &[usize]) -> Result<Vec<Bandwidth>, Error> {
+        let each = crews.iter().map(|crew| read_bandwidths(isa, crew, caches));
+        Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// The peak of so many threads, in GFLOP/s; NaN where it was not measured.

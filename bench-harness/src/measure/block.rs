@@ -1,5 +1,6 @@
 //! One timed block, and what the operating system did to it meanwhile.
 
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use crate::cli::Failure;
@@ -28,6 +29,17 @@ impl Block {
     /// Whether nobody interrupted it: only such blocks count for comparisons.
     pub fn is_clean(&self) -> bool {
         self.switches == 0
+    }
+}
+
+impl AddAssign for Block {
+    /// Both as one: only clean if both are.
+    fn add_assign(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+        self.switches += other.switches;
+        self.faults += other.faults;
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 pub const BLOCK: Duration = Duration::from_micros(2500);
 /// A run longer than this is not repeated to warm the caches: it evicts its own data.
 pub const WARMED: Duration = Duration::from_millis(5);
-/// Fewer rounds than this say little about spread.
-pub const FEWEST_ROUNDS: u32 = 8;
+/// Fewer rounds than this say little about spread: nobody joins for fewer.
+const FEWEST_ROUNDS: u32 = 8;
+/// Before so many rounds no ratio counts as known, however narrow its interval.
+pub const TRUSTED_ROUNDS: u32 = 20;
 /// A contender this many times slower than the fastest is out of the race: it may not cost the others their rounds.
 const HOPELESS: u32 = 10;
 /// What a workload may take beyond its share, so that the fast kernels are never judged by one cold run.

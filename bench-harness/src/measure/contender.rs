@@ -6,6 +6,7 @@ use tconv::machine::scratch::filled_vec;
 use tconv::{Bytes64, Element, Error, Geometry, Plan};
 
 use super::block::{Block, Crew};
+use super::cache::{CacheMode, Sweeper, touch};
 
 /// A candidate of a sitting.
 pub trait Contender {
@@ -13,6 +14,10 @@ pub trait Contender {
     fn name(&self) -> &str;
     /// Runs `k` times, back to back, and says how that went.
     fn run(&mut self, k: u32) -> Block;
+    /// Whether every run finds cold caches: then a block is one run, and none before it warms anything.
+    fn is_cold(&self) -> bool {
+        false
+    }
     /// Why it cannot run any more; its blocks do not count then.
     fn failure(&self) -> Option<String> {
         None
@@ -90,18 +95,25 @@ pub struct PlanContender<'a, T: Element> {
     buffers: &'a Buffers<T>,
     crew: &'a Crew,
     name: String,
+    /// Empties the caches before each run, where they are not warm.
+    swept: Option<(&'a Sweeper, CacheMode)>,
 }
 
 impl<'a, T: Element> PlanContender<'a, T> {
     /// Times `plan` on these buffers and threads; reserves its scratch.
     pub fn new(plan: &'a Plan<T>, buffers: &'a Buffers<T>, crew: &'a Crew) -> Result<Self, Error> {
         buffers.reserve(plan.scratch().units())?;
-        Ok(Self { plan, buffers, crew, name: plan.name().to_owned() })
+        Ok(Self { plan, buffers, crew, name: plan.name().to_owned(), swept: None })
     }
 
     /// Under another name: a second entry of the same plan.
     pub fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
+    }
+
+    /// With caches in this state before each run.
+    pub fn swept(self, sweeper: &'a Sweeper, cache: CacheMode) -> Self {
+        Self { swept: (cache != CacheMode::Warm).then_some((sweeper, cache)), ..self }
     }
 }
 
@@ -113,8 +125,29 @@ impl<T: Element> Contender for PlanContender<'_, T> {
     fn run(&mut self, k: u32) -> Block {
         let Work { output, scratch } = &mut *self.buffers.work.borrow_mut();
         let (plan, input) = (self.plan, &self.buffers.input);
-        self.crew.time(k, || {
-            plan.execute_with(input, output, scratch).expect("lengths come from the plan");
-        })
+        let Some((sweeper, cache)) = self.swept else {
+            return self.crew.time(k, || execute(plan, input, output, scratch));
+        };
+        let mut sum = Block::default();
+        for _ in 0..k {
+            sweeper.sweep(self.crew);
+            if cache == CacheMode::Weights {
+                self.crew.install(|| {
+                    touch(input);
+                    touch(output);
+                    touch(bytemuck::cast_slice::<_, f64>(&scratch[..plan.scratch().units()]));
+                });
+            }
+            sum += self.crew.time(1, || execute(plan, input, output, scratch));
+        }
+        sum
     }
+
+    fn is_cold(&self) -> bool {
+        self.swept.is_some()
+    }
+}
+
+fn execute<T: Element>(plan: &Plan<T>, input: &[T], output: &mut [T], scratch: &mut [Bytes64]) {
+    plan.execute_with(input, output, scratch).expect("lengths come from the plan");
 }

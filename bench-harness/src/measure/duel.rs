@@ -1,14 +1,16 @@
-//! Two kernels on one workload, each visited twice in every round: the second visits tell how far identical code differs.
+//! Two candidates on one workload, each visited twice in every round: the second visits tell how far identical code differs.
 
 use std::time::Duration;
 
-use tconv::{Descriptor, Element, Error, Geometry, Plan, Planner, Weights};
+use tconv::{Descriptor, Element, Error, Exactness, Geometry, Plan, Planner, Weights};
 
 use super::block::Crew;
 use super::check::Expected;
 use super::contender::{Buffers, Contender, PlanContender};
 use super::sitting::{Series, Sitting, Stopped};
 use crate::cli::Failure;
+use crate::peers::protocol::Prepare;
+use crate::peers::{Live, Prepared, Trouble, Visitors, live};
 use crate::statistics::{self, Ratio};
 
 /// What the two are compared on.
@@ -16,10 +18,8 @@ use crate::statistics::{self, Ratio};
 pub struct Duel<'a> {
     /// The problem, in the layout and type to measure.
     pub descriptor: Descriptor,
-    /// Makes plans for the target to measure; knows both kernels.
+    /// Makes plans for the target to measure; knows all kernels by name.
     pub planner: &'a Planner,
-    /// Names of the kernels.
-    pub kernels: [&'a str; 2],
     /// The threads of the target.
     pub crew: &'a Crew,
     /// For the rounds.
@@ -45,50 +45,137 @@ pub struct Figures {
     pub stopped: Stopped,
 }
 
-/// Figures, or why one of the kernels has none.
-pub type Outcome = Result<Figures, String>;
+/// Why a candidate has no figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// It does not take the workload, or did not come to an answer.
+    None(String),
+    /// Its answer is wrong.
+    Wrong(String),
+}
+
+/// Figures, or why there are none.
+pub type Outcome = Result<Figures, Problem>;
+
+/// Visits in a round: each candidate twice.
+const LANES: usize = 4;
 
 impl Duel<'_> {
-    /// Plans, verifies and measures. The outer error is of the environment.
-    pub fn run<T: Element>(&self) -> Result<Outcome, Failure> {
-        let (problem, epilogue, seed) =
-            (&self.descriptor.problem, self.descriptor.epilogue, self.sitting.seed);
-        let geometry = Geometry::new(problem)?;
-        let buffers = Buffers::<T>::new(&geometry, seed)?;
-        let bias = epilogue.bias.then(|| Buffers::<T>::uniform(problem.out_channels(), !seed)).transpose()?;
-        let mut weights = Weights::new(&buffers.weights);
-        if let Some(bias) = &bias {
-            weights = weights.with_bias(bias);
-        }
-        let expected = Expected::new(&geometry, &buffers, epilogue, bias.as_deref(), seed);
-
+    /// Two kernels in this process. Plans, verifies and measures. The outer error is of the environment.
+    pub fn kernels<T: Element>(&self, names: [&str; 2]) -> Result<Outcome, Failure> {
+        let setting = Setting::<T>::new(self)?;
+        let (problem, epilogue) = (&self.descriptor.problem, self.descriptor.epilogue);
+        // A plan of its own for every lane: where its weights lie in memory is part of the noise.
         let mut plans: Vec<Plan<T>> = Vec::new();
         let mut firsts = Vec::new();
-        for kernel in self.kernels {
-            let planner = self.planner.clone().only(kernel, None);
+        for lane in 0..LANES {
+            let (name, weights) = (names[lane % 2], setting.weights());
+            let planner = self.planner.clone().only(name, None);
             let plan = match self.crew.install(|| planner.plan::<T>(problem, weights, epilogue)) {
                 Ok(plan) => plan,
-                Err(Error::NoKernel { reasons }) => return Ok(Err(format!("{kernel} declines: {reasons}"))),
+                Err(Error::NoKernel { reasons }) => {
+                    return Ok(Err(Problem::None(format!("{name} declines: {reasons}"))));
+                }
                 Err(error) => return Err(error.into()),
             };
-            buffers.poison();
-            let first = PlanContender::new(&plan, &buffers, self.crew)?.run(1);
-            if let Err(wrong) = expected.check(&buffers.output(), plan.guarantees().exactness) {
-                return Ok(Err(format!("{kernel} is wrong: {wrong}")));
+            setting.buffers.poison();
+            let first = PlanContender::new(&plan, &setting.buffers, self.crew)?.run(1);
+            let checked = setting.expected.check(&setting.buffers.output(), plan.guarantees().exactness);
+            if let Err(wrong) = checked {
+                return Ok(Err(Problem::Wrong(format!("{name} is wrong: {wrong}"))));
             }
             plans.push(plan);
             firsts.push(first.wall);
         }
-
-        let lanes = [0, 1, 0, 1];
         let mut contenders = Vec::new();
-        for lane in lanes {
-            contenders.push(PlanContender::new(&plans[lane], &buffers, self.crew)?);
+        for plan in &plans {
+            contenders.push(PlanContender::new(plan, &setting.buffers, self.crew)?);
         }
-        let mut visited: Vec<&mut dyn Contender> = contenders.iter_mut().map(|c| c as _).collect();
-        let firsts: Vec<Duration> = lanes.iter().map(|&lane| firsts[lane]).collect();
-        let (series, stopped) = self.sitting.hold(&mut visited, &firsts, self.interrupted);
-        Ok(Ok(figures(&series, stopped, seed)))
+        let visited = contenders.iter_mut().map(|c| c as &mut dyn Contender);
+        Ok(self.hold(&mut visited.collect::<Vec<_>>(), &firsts))
+    }
+
+    /// Two programs, of each two processes: first, second, first, second.
+    pub fn programs<T: Element>(&self, visitors: &mut Visitors) -> Result<Outcome, Failure> {
+        let setting = Setting::<T>::new(self)?;
+        let tensors = (&setting.buffers.input[..], &setting.buffers.weights[..], setting.bias.as_deref());
+        let files = live::write_tensors(visitors.folder(), &self.descriptor, &setting.geometry, tensors)
+            .map_err(|e| Failure(format!("the tensors cannot be written to files: {e}")))?;
+        let admitted: Result<Vec<_>, _> =
+            visitors.iter_mut().map(|live| self.admit::<T>(live, &files, &setting)).collect();
+        let firsts = match admitted {
+            Ok(firsts) => firsts,
+            Err(problem) => {
+                visitors.iter_mut().for_each(Live::release);
+                return Ok(Err(problem));
+            }
+        };
+        let outcome = self.hold(&mut visitors.iter_mut().map(|l| l as _).collect::<Vec<_>>(), &firsts);
+        let fallen = visitors.iter_mut().find_map(|live| Some((live.name().to_owned(), live.failure()?)));
+        visitors.iter_mut().for_each(Live::release);
+        Ok(match fallen {
+            Some((name, trouble)) => Err(Problem::None(format!("{name} {trouble}"))),
+            None => outcome,
+        })
+    }
+
+    /// Prepares, executes and checks one program; about how long a run of it takes.
+    fn admit<T: Element>(
+        &self,
+        live: &mut Live,
+        files: &Prepare,
+        setting: &Setting<T>,
+    ) -> Result<Duration, Problem> {
+        let name = live.name().to_owned();
+        let none = |trouble: Trouble| Problem::None(format!("{name} {trouble}"));
+        let implementation = match live.prepare(files).map_err(none)? {
+            Prepared::Ready { implementation, .. } => implementation.unwrap_or_default(),
+            Prepared::Declined(reason) => return Err(Problem::None(format!("{name} declines: {reason}"))),
+        };
+        let first = live.execute(1).map_err(none)?;
+        let output: Vec<T> = live.fetch(&setting.geometry).map_err(none)?;
+        // Another build of ours says which kernel it took: what that one promises is known here.
+        let kernel = implementation.split(' ').next().and_then(|name| self.planner.registry().get(name));
+        let exactness = kernel.map_or(Exactness::Direct, |kernel| kernel.guarantees().exactness);
+        if let Err(wrong) = setting.expected.check(&output, exactness) {
+            return Err(Problem::Wrong(format!("{name} is wrong: {wrong}")));
+        }
+        // The first execution may hold work that a library puts off until then.
+        let second = live.execute(1).map_err(none)?;
+        Ok(first.wall.min(second.wall))
+    }
+
+    fn hold(&self, visited: &mut [&mut dyn Contender], firsts: &[Duration]) -> Outcome {
+        let (series, stopped) = self.sitting.hold(visited, firsts, self.interrupted);
+        Ok(figures(&series, stopped, self.sitting.seed))
+    }
+}
+
+/// What both candidates get, and what they must answer.
+struct Setting<T> {
+    geometry: Geometry,
+    buffers: Buffers<T>,
+    bias: Option<Vec<T>>,
+    expected: Expected,
+}
+
+impl<T: Element> Setting<T> {
+    fn new(duel: &Duel<'_>) -> Result<Self, Failure> {
+        let (problem, epilogue, seed) =
+            (&duel.descriptor.problem, duel.descriptor.epilogue, duel.sitting.seed);
+        let geometry = Geometry::new(problem)?;
+        let buffers = Buffers::new(&geometry, seed)?;
+        let bias = epilogue.bias.then(|| Buffers::<T>::uniform(problem.out_channels(), !seed)).transpose()?;
+        let expected = Expected::new(&geometry, &buffers, epilogue, bias.as_deref(), seed);
+        Ok(Self { geometry, buffers, bias, expected })
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        let weights = Weights::new(&self.buffers.weights);
+        match &self.bias {
+            Some(bias) => weights.with_bias(bias),
+            None => weights,
+        }
     }
 }
 

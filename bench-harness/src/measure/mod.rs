@@ -9,16 +9,20 @@
 
 pub mod block;
 pub mod budget;
+pub mod cache;
 pub mod check;
 pub mod contender;
 pub mod duel;
 mod guest;
 pub mod run;
+pub mod shard;
 pub mod sitting;
 pub mod slowed;
 pub mod workload;
 
 pub use block::{Block, Crew};
+pub use cache::CacheMode;
 pub use check::{Expected, WrongAnswer};
 pub use contender::{Buffers, Contender, PlanContender};
+pub use shard::Shard;
 pub use sitting::{Series, Sitting, Stopped};

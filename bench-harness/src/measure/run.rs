@@ -1,18 +1,21 @@
 //! A measuring run: many workloads, one budget, one file of records.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tconv::{Descriptor, Dtype, Planner, Registry, Target};
+use tconv::{Descriptor, Dtype, Error, Isa, Planner, Registry, Target};
 
 use super::block::Crew;
 use super::budget;
+use super::cache::{CacheMode, Sweeper};
+use super::shard::Shard;
 use super::workload::{Job, Results};
 use crate::cli::Failure;
-use crate::machine::{CpuTime, Environment, Fingerprint, Roofs, Toolchain};
+use crate::machine::CpuTime;
 use crate::peers::{Candidate, Visitors};
-use crate::record::{End, Header, Measurement, Record, SCHEMA};
+use crate::record::{End, Header, Record};
+use crate::runs::RecordedRun;
 use crate::statistics;
 
 /// Set by Ctrl-C: the run ends after the current block, and writes what it has.
@@ -21,16 +24,20 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// What to measure, and how.
 #[derive(Debug)]
 pub struct Run<'a> {
-    /// Name and problem of every workload; all of one type and layout.
+    /// Name and problem of every workload; all of one type.
     pub workloads: Vec<(String, Descriptor)>,
     /// Where plans come from.
     pub registry: &'a Registry,
     /// Names of the kernels to measure.
     pub kernels: Vec<&'static str>,
-    /// Other libraries to measure beside them.
+    /// Other libraries to measure beside them, where the caches are warm.
     pub peers: Vec<Candidate>,
-    /// Instruction set and threads.
-    pub target: Target,
+    /// Instruction set of every plan.
+    pub isa: Isa,
+    /// Every workload is measured with each of these numbers of threads …
+    pub threads: Vec<usize>,
+    /// … and in each of these states of the caches.
+    pub caches: Vec<CacheMode>,
     /// Type of all workloads.
     pub dtype: Dtype,
     /// For everything.
@@ -39,70 +46,88 @@ pub struct Run<'a> {
     pub precision: f64,
     /// Of everything that is left to chance.
     pub seed: u64,
+    /// Of which part of a larger set the workloads are.
+    pub shard: Option<Shard>,
     /// The command line, for the records.
     pub command: String,
 }
 
-/// All that a run gave, in memory.
-#[derive(Debug)]
-pub struct Outcome {
-    /// What it was measured on.
-    pub header: Header,
-    /// In the order of the workloads.
-    pub measurements: Vec<Measurement>,
-    /// How it ended.
-    pub end: End,
+/// A sitting to come.
+struct Turn<'a> {
+    name: &'a str,
+    descriptor: Descriptor,
+    /// Place of the number of threads in [`Run::threads`].
+    crew: usize,
+    cache: CacheMode,
+    /// Predicted runs of all contenders.
+    predicted_ns: Vec<f64>,
 }
 
 impl Run<'_> {
-    /// Measures every workload, and hands each record to `write` as soon as it is known.
-    pub fn perform(&self, write: &mut dyn FnMut(&Record) -> Result<(), Failure>) -> Result<Outcome, Failure> {
+    /// Measures every workload, and hands each record to `write` as soon as it is known. Returns what it wrote.
+    pub fn perform(
+        &self,
+        write: &mut dyn FnMut(&Record) -> Result<(), Failure>,
+    ) -> Result<RecordedRun, Failure> {
         let (start, cpu_time) = (Instant::now(), CpuTime::now());
         listen_for_interruption();
 
-        let crew = Crew::new(self.target.threads)?;
-        let header = self.header(&crew)?;
+        let crews = self.threads.iter().map(|&n| Crew::new(n)).collect::<Result<Vec<_>, _>>()?;
+        let header = self.header(&crews)?;
         write(&Record::Header(Box::new(header.clone())))?;
 
-        let predictions = self.predictions()?;
-        let everything: Vec<f64> = predictions.iter().flatten().copied().collect();
+        let swept = self.caches.iter().any(|&cache| cache != CacheMode::Warm);
+        let sweeper = |crew| Sweeper::new(&header.machine.caches, crew);
+        let sweepers: Vec<Option<Sweeper>> =
+            crews.iter().map(|crew| swept.then(|| sweeper(crew)).transpose()).collect::<Result<_, _>>()?;
+        let turns = self.turns(&sweepers)?;
+        let everything: Vec<f64> = turns.iter().flat_map(|turn| &turn.predicted_ns).copied().collect();
         let longest_run_ns = budget::longest_run_ns(&everything, self.budget);
-        let needs: Vec<f64> = predictions
+        let needs: Vec<f64> = turns
             .iter()
-            .map(|runs| {
-                let possible: Vec<f64> = runs.iter().copied().filter(|&ns| ns <= longest_run_ns).collect();
-                budget::need_ns(&possible)
+            .map(|turn| {
+                let runs = turn.predicted_ns.iter().copied();
+                budget::need_ns(&runs.filter(|&ns| ns <= longest_run_ns).collect::<Vec<_>>())
             })
             .collect();
 
-        let progress = Progress::new(self.workloads.len(), start, self.budget);
-        let mut visitors = Visitors::new(&self.peers, self.target.threads)?;
-        let before = Instant::now();
-        visitors.start(&|name| progress.tell(0, name, "starting"), &interrupted);
+        let progress = Progress::new(turns.len(), start, self.budget);
+        let mut nobody = Visitors::new(&[], 1)?;
+        let mut visitors = (usize::MAX, Visitors::new(&[], 1)?);
         // The budget is for planning, checking and rounds: peers get ready on top of it.
-        let mut inviting = before.elapsed();
+        let mut inviting = Duration::ZERO;
         let (mut measurements, mut self_ratios) = (Vec::new(), Vec::new());
         let mut complete = true;
-        for (i, (name, descriptor)) in self.workloads.iter().enumerate() {
+        for (i, turn) in turns.iter().enumerate() {
+            let (name, descriptor, crew) = (turn.name, turn.descriptor, &crews[turn.crew]);
+            if visitors.0 != turn.crew {
+                let before = Instant::now();
+                visitors = (turn.crew, Visitors::new(&self.peers, crew.threads())?);
+                visitors.1.start(&|peer| progress.tell(i, peer, "starting"), &interrupted);
+                inviting += before.elapsed();
+            }
             let left = (self.budget + inviting).saturating_sub(start.elapsed());
             let job = Job {
                 name,
-                descriptor: *descriptor,
-                planner: self.planner(),
+                descriptor,
+                planner: self.planner(crew.threads()),
                 kernels: &self.kernels,
-                isa: self.target.isa.name(),
-                crew: &crew,
+                isa: self.isa.name(),
+                crew,
+                cache: turn.cache,
+                sweeper: sweepers[turn.crew].as_ref(),
                 budget: budget::share(&needs[i..], left),
                 longest_run_ns,
                 precision: self.precision,
                 seed: self.seed,
-                peak: header.roofs.peak(self.target.threads),
+                peak: header.roofs.peak(crew.threads()),
                 tell: &|doing| progress.tell(i, name, doing),
                 interrupted: &interrupted,
             };
+            let visitors = if turn.cache == CacheMode::Warm { &mut visitors.1 } else { &mut nobody };
             let results = match self.dtype {
-                Dtype::F32 => job.run::<f32>(&mut visitors),
-                Dtype::F64 => job.run::<f64>(&mut visitors),
+                Dtype::F32 => job.run::<f32>(visitors),
+                Dtype::F64 => job.run::<f64>(visitors),
             };
             let Results { measurements: found, self_ratio, inviting: also } =
                 results.map_err(|e| Failure(format!("{name} ({descriptor}): {e}")))?;
@@ -129,49 +154,59 @@ impl Run<'_> {
             wall_s: start.elapsed().as_secs_f64(),
         };
         write(&Record::End(end))?;
-        Ok(Outcome { header, measurements, end })
+        let source = String::new();
+        Ok(RecordedRun { source, header, measurements, comparisons: Vec::new(), end: Some(end) })
     }
 
-    fn header(&self, crew: &Crew) -> Result<Header, Failure> {
-        let environment = Environment::capture();
-        let machine = Fingerprint::capture();
-        let roofs = Roofs::measure(self.target.isa, self.dtype, &[crew], &machine.caches)?;
+    fn header(&self, crews: &[Crew]) -> Result<Header, Error> {
         Ok(Header {
-            schema: SCHEMA,
-            utc: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             command: self.command.clone(),
             seed: self.seed,
             budget_s: self.budget.as_secs_f64(),
             precision: self.precision,
-            shard: None,
-            toolchain: Toolchain::of_this_build(),
-            machine,
-            environment,
-            roofs,
+            shard: self.shard.map(|shard| shard.to_string()),
+            ..Header::capture(self.isa, self.dtype, &crews.iter().collect::<Vec<_>>())?
         })
     }
 
-    fn planner(&self) -> Planner {
-        Planner::new().with_registry(self.registry.clone()).on(self.target)
+    fn planner(&self, threads: usize) -> Planner {
+        let target = Target { isa: self.isa, threads };
+        Planner::new().with_registry(self.registry.clone()).on(target)
     }
 
-    /// The predicted run of every kernel that takes the workload, and of the peers, for every workload.
-    fn predictions(&self) -> Result<Vec<Vec<f64>>, Failure> {
-        let of = |(name, descriptor): &(String, Descriptor)| {
-            let explained =
-                self.planner().explain(&descriptor.problem, self.dtype, descriptor.epilogue, None);
-            let verdicts = explained.map_err(|e| Failure(format!("{name} ({descriptor}): {e}")))?;
-            let wanted = verdicts.into_iter().filter(|v| self.kernels.contains(&v.kernel.name()));
-            let costs = wanted.filter_map(|v| v.answer.ok());
-            let mut runs: Vec<f64> = costs.map(|(_, cost)| cost.nanoseconds).collect();
-            // Peers predict nothing: about as long as our best, twice.
-            let best = runs.iter().copied().fold(f64::INFINITY, f64::min);
-            if best.is_finite() {
-                runs.extend(std::iter::repeat_n(2.0 * best, self.peers.len()));
+    /// All sittings in their order: by threads, since peers are started for a number of them.
+    fn turns(&self, sweepers: &[Option<Sweeper>]) -> Result<Vec<Turn<'_>>, Failure> {
+        let mut turns = Vec::new();
+        for (crew, &threads) in self.threads.iter().enumerate() {
+            for (name, descriptor) in &self.workloads {
+                let runs = self.predictions(descriptor, threads);
+                let runs = runs.map_err(|e| Failure(format!("{name} ({descriptor}): {e}")))?;
+                for &cache in &self.caches {
+                    let sweep = match (cache, &sweepers[crew]) {
+                        (CacheMode::Weights | CacheMode::Cold, Some(sweeper)) => sweeper.time(),
+                        _ => Duration::ZERO,
+                    };
+                    let predicted_ns = runs.iter().map(|run| run + sweep.as_nanos() as f64).collect();
+                    turns.push(Turn { name, descriptor: *descriptor, crew, cache, predicted_ns });
+                }
             }
-            Ok(runs)
-        };
-        self.workloads.iter().map(of).collect()
+        }
+        Ok(turns)
+    }
+
+    /// The predicted run of every kernel that takes the workload, and of the peers.
+    fn predictions(&self, descriptor: &Descriptor, threads: usize) -> Result<Vec<f64>, Error> {
+        let planner = self.planner(threads);
+        let verdicts = planner.explain(&descriptor.problem, self.dtype, descriptor.epilogue, None)?;
+        let wanted = verdicts.into_iter().filter(|v| self.kernels.contains(&v.kernel.name()));
+        let costs = wanted.filter_map(|v| v.answer.ok());
+        let mut runs: Vec<f64> = costs.map(|(_, cost)| cost.nanoseconds).collect();
+        // Peers predict nothing: about as long as our best, twice.
+        let best = runs.iter().copied().fold(f64::INFINITY, f64::min);
+        if best.is_finite() {
+            runs.extend(std::iter::repeat_n(2.0 * best, self.peers.len()));
+        }
+        Ok(runs)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::block::Block;
-use super::budget::{self, FEWEST_ROUNDS};
+use super::budget::{self, TRUSTED_ROUNDS};
 use super::contender::Contender;
 use crate::statistics::{self, Interval};
 
@@ -95,7 +95,7 @@ impl Sitting {
         let runs: Vec<u32> =
             contenders.iter_mut().zip(firsts).map(|(c, &first)| runs_per_block(*c, first)).collect();
         let crowded = contenders.iter().any(|c| !c.shares_buffers());
-        let mut next_look = FEWEST_ROUNDS;
+        let mut next_look = TRUSTED_ROUNDS;
         let mut round = 0;
         loop {
             let begun = Instant::now();
@@ -143,6 +143,9 @@ impl Sitting {
 /// Warms the caches, which another contender has just used, then times a block. `crowded`: even a long run does not find
 /// its tensors there, since not all contenders share them.
 fn visit(contender: &mut dyn Contender, runs: u32, crowded: bool) -> Block {
+    if contender.is_cold() {
+        return contender.run(runs);
+    }
     if runs > 1 {
         contender.run(1);
         return contender.run(runs);
@@ -154,6 +157,9 @@ fn visit(contender: &mut dyn Contender, runs: u32, crowded: bool) -> Block {
 
 /// From a first guess, which holds cold caches and page faults, to the number of runs that fill a block.
 fn runs_per_block(contender: &mut dyn Contender, first: Duration) -> u32 {
+    if contender.is_cold() {
+        return 1;
+    }
     let mut runs = budget::runs_per_block(first);
     for _ in 0..4 {
         if runs == 1 && first > budget::WARMED {
@@ -214,7 +220,7 @@ mod tests {
         let (series, stopped) = hold(SITTING, &mut all, &|| false);
         assert_eq!(stopped, Stopped::Precise);
         assert!(series.iter().all(|s| s.blocks.len() == series[0].blocks.len()));
-        assert!(series[0].blocks.len() >= FEWEST_ROUNDS as usize);
+        assert!(series[0].blocks.len() >= TRUSTED_ROUNDS as usize);
         assert_eq!(series[0].blocks[0].runs, 250);
         assert_eq!(series[2].blocks[0].runs, 1);
         let ratio = series[0].ratio_of(&series[1], 1).unwrap();

@@ -2,21 +2,31 @@
 
 use std::time::{Duration, Instant};
 
+use tconv::machine::scratch::filled_vec;
 use tconv::{
     Cost, Declined, Descriptor, Element, Error, Geometry, Kernel, Plan, Planner, Variant, Verdict, Weights,
 };
 
 use super::block::{Block, Crew};
 use super::budget;
+use super::cache::{CacheMode, Sweeper};
 use super::check::Expected;
 use super::contender::{Buffers, Contender, PlanContender};
 use super::guest::Guest;
 use super::sitting::{Series, Sitting, Stopped};
 use crate::peers::Visitors;
 use crate::record::{Figures, Measurement, Outcome, five_digits};
+use crate::statistics;
 
 /// What is recorded of the times of one run.
 const QUANTILES: [f64; 7] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];
+
+/// Whole calls of a kernel that takes longer to plan are not timed: the time belongs to the rounds of the next layer.
+const LONGEST_PLAN_NS: f64 = 0.25e9;
+/// So many whole calls …
+const MOST_CALLS: usize = 5;
+/// … or as many as begin within this time.
+const CALLS: Duration = Duration::from_millis(20);
 
 /// What one workload is measured with.
 #[allow(missing_debug_implementations)] // holds closures
@@ -33,6 +43,10 @@ pub struct Job<'a> {
     pub isa: &'static str,
     /// The threads of the target.
     pub crew: &'a Crew,
+    /// What a run finds in the caches.
+    pub cache: CacheMode,
+    /// For caches that are not warm.
+    pub sweeper: Option<&'a Sweeper>,
     /// Time for everything: planning, checking, rounds; what peers need to get ready comes on top.
     pub budget: Duration,
     /// Kernels that predict a longer run are skipped.
@@ -112,6 +126,7 @@ impl Job<'_> {
         let left = self.budget.saturating_sub(planned);
         self.sit(&entries, &mut guests, &buffers, &geometry, left, &mut results)?;
         guests.into_iter().for_each(Guest::leave);
+        self.call_once(&entries, weights, &buffers, &mut results);
         let place = |m: &Measurement| match &m.peer {
             None => self.kernels.iter().position(|&name| name == m.kernel).unwrap_or_default(),
             Some(_) => self.kernels.len() + visitors.place(&m.kernel),
@@ -153,7 +168,7 @@ impl Job<'_> {
             Err(Error::NoKernel { reasons }) => return without(Outcome::Declined { declined: reasons }),
             Err(error) => return Err(error),
         };
-        let mut contender = match PlanContender::new(&plan, buffers, self.crew) {
+        let mut contender = match self.contender(&plan, buffers) {
             Ok(contender) => contender,
             Err(error @ Error::OutOfMemory { .. }) => {
                 return without(Outcome::Declined { declined: error.to_string() });
@@ -196,6 +211,9 @@ impl Job<'_> {
         let mut firsts: Vec<Duration> = entries.iter().map(|e| e.first.wall).collect();
         firsts.extend(entries.first().map(|e| e.first.wall));
         firsts.extend(guests.iter().map(|g| g.entry.first.wall));
+        if let Some(sweeper) = self.sweeper.filter(|_| self.cache != CacheMode::Warm) {
+            firsts.iter_mut().for_each(|first| *first += sweeper.time());
+        }
         let left = left.max(budget::least(&firsts));
         // Among guests every block is warmed by a run, however long.
         let joins = budget::joining(&firsts, if guests.is_empty() { left } else { left / 2 });
@@ -203,10 +221,10 @@ impl Job<'_> {
 
         let mut contenders = Vec::new();
         for (i, entry) in entries.iter().enumerate().filter(|(i, _)| joins[*i]) {
-            contenders.push((i, PlanContender::new(&entry.plan, buffers, self.crew)?));
+            contenders.push((i, self.contender(&entry.plan, buffers)?));
         }
         if let Some(entry) = entries.first().filter(|_| joins[default] && joins[twin]) {
-            contenders.push((twin, PlanContender::new(&entry.plan, buffers, self.crew)?.named("itself")));
+            contenders.push((twin, self.contender(&entry.plan, buffers)?.named("itself")));
         }
         let mut visited: Vec<(usize, &mut dyn Contender)> =
             contenders.iter_mut().map(|(i, c)| (*i, c as _)).collect();
@@ -264,6 +282,58 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// A plan in the state of the caches that is measured.
+    fn contender<'p, T: Element>(
+        &'p self,
+        plan: &'p Plan<T>,
+        buffers: &'p Buffers<T>,
+    ) -> Result<PlanContender<'p, T>, Error> {
+        let contender = PlanContender::new(plan, buffers, self.crew)?;
+        Ok(match self.sweeper {
+            Some(sweeper) => contender.swept(sweeper, self.cache),
+            None => contender,
+        })
+    }
+
+    /// Fills in what the whole call takes where nothing was prepared: plan, fresh output and scratch, one run. Of those
+    /// that were in the rounds and plan quickly, the median of a few calls.
+    fn call_once<T: Element>(
+        &self,
+        entries: &[Entry<T>],
+        weights: Weights<'_>,
+        buffers: &Buffers<T>,
+        results: &mut Results,
+    ) {
+        for entry in entries.iter().filter(|e| e.plan_ns < LONGEST_PLAN_NS) {
+            let mut all = results.measurements.iter_mut();
+            let found = all.find(|m| m.peer.is_none() && m.kernel == entry.kernel.name());
+            let Some(Outcome::Figures(figures)) = found.map(|m| &mut m.outcome) else { continue };
+            if figures.rounds_ns.is_empty() || (self.interrupted)() {
+                continue;
+            }
+            (self.tell)(&format!("{}: whole calls", entry.kernel.name()));
+            let (problem, epilogue) = (&self.descriptor.problem, self.descriptor.epilogue);
+            let planner = self.planner.clone().only(entry.kernel.name(), Some(entry.variant.name()));
+            let input = &buffers.input;
+            let call = || -> Result<(), Error> {
+                let plan = planner.plan::<T>(problem, weights, epilogue)?;
+                let mut output = filled_vec("output", plan.geometry().output_len(), T::default())?;
+                plan.execute(input, &mut output)?;
+                std::hint::black_box(output);
+                Ok(())
+            };
+            let (start, mut times_ns) = (Instant::now(), Vec::new());
+            while times_ns.is_empty() || (times_ns.len() < MOST_CALLS && start.elapsed() < CALLS) {
+                let begun = Instant::now();
+                if self.crew.install(call).is_err() {
+                    break; // no memory for a second output: no figure
+                }
+                times_ns.push(begun.elapsed().as_nanos() as f64);
+            }
+            figures.one_shot_ns = Some(statistics::median(&times_ns)).filter(|median| median.is_finite());
+        }
+    }
+
     fn figures_of<T: Element>(
         &self,
         entry: &Entry<T>,
@@ -314,7 +384,7 @@ impl Job<'_> {
             dtype: self.descriptor.dtype.name().into(),
             isa: self.isa.into(),
             threads: self.crew.threads(),
-            cache: "warm".into(),
+            cache: self.cache.name().into(),
             peer: None,
             outcome,
         }

@@ -1,5 +1,6 @@
 //! What people read: tables, pictures, one page of them, and their place in a README.
 
+pub mod board;
 pub mod page;
 mod plot;
 pub mod rank;

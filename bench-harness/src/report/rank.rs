@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::study::cache_words;
 use crate::output;
 use crate::record::{End, Figures, Header, Measurement, Outcome};
 use crate::statistics::geometric_mean;
@@ -161,8 +162,8 @@ impl<'a> Ranking<'a> {
         let threads = self.rows.iter().flat_map(|(_, row)| row.values()).map(|m| m.threads).next();
         let peaks = &h.roofs.peaks;
         let peak = peaks.iter().find(|p| Some(p.threads) == threads).or(peaks.first());
-        let layout =
-            self.rows.first().and_then(|(_, row)| row.values().next()).map_or("", |m| m.layout.as_str());
+        let any = self.rows.first().and_then(|(_, row)| row.values().next());
+        let (layout, cache) = any.map_or(("", ""), |m| (m.layout.as_str(), m.cache.as_str()));
         let all = || self.rows.iter().flat_map(|(_, row)| row.values()).map(|m| &m.outcome);
         let any =
             |test: &dyn Fn(&Figures) -> bool| all().any(|o| matches!(o, Outcome::Figures(f) if test(f)));
@@ -171,9 +172,10 @@ impl<'a> Ranking<'a> {
                 .to_owned(),
             peak.map_or(String::new(), |peak| {
                 format!(
-                    "{}, {layout}, {}, warm caches, weights packed before. Peak: {} GFLOP/s of multiply-adds, measured ({}).",
+                    "{}, {layout}, {}, {}, weights packed before. Peak: {} GFLOP/s of multiply-adds, measured ({}).",
                     plural(peak.threads, "thread"),
                     peak.dtype,
+                    cache_words(cache),
                     rate(peak.gflops),
                     peak.isa
                 )
@@ -265,21 +267,26 @@ mod tests {
     use tconv::{Descriptor, Dtype, Registry, Target};
 
     use super::*;
+    use crate::measure::CacheMode;
     use crate::measure::run::Run;
+    use crate::runs::RecordedRun;
 
     /// A real run of two kernels on two layers, then edited: figures come from nowhere else.
-    fn outcome() -> crate::measure::run::Outcome {
+    fn outcome() -> RecordedRun {
         let descriptor: Descriptor = "f32:nchw:1x2x3x3:o2:k2x2:s2x2".parse().unwrap();
         let run = Run {
             workloads: ["one", "two", "three"].map(|name| (name.to_owned(), descriptor)).to_vec(),
             registry: &Registry::builtin(),
             kernels: vec!["scatter", "polyphase"],
             peers: Vec::new(),
-            target: Target::detect().unwrap().with_threads(1),
+            isa: Target::detect().unwrap().isa,
+            threads: vec![1],
+            caches: vec![CacheMode::Warm],
             dtype: Dtype::F32,
             budget: Duration::from_millis(1),
             precision: 1.0,
             seed: 1,
+            shard: None,
             command: "tconv rank -w 'a|b'".into(),
         };
         let mut outcome = run.perform(&mut |_| Ok(())).unwrap_or_else(|e| panic!("{}", e.0));
@@ -304,7 +311,7 @@ mod tests {
     #[test]
     fn rates_ratios_means_and_reasons_are_in_the_table() {
         let outcome = outcome();
-        let ranking = Ranking::new(&outcome.header, &outcome.measurements, &outcome.end);
+        let ranking = Ranking::new(&outcome.header, &outcome.measurements, outcome.end.as_ref().unwrap());
         let (head, body) = ranking.cells();
         assert_eq!(head, ["layer", "scatter", "polyphase", "best", "of peak"]);
         assert_eq!(body[0], ["one", "~40.0 0.50", "80.0* 1.00", "polyphase", "80 %"]);
@@ -322,7 +329,8 @@ mod tests {
     #[test]
     fn markdown_escapes_its_stars() {
         let outcome = outcome();
-        let text = Ranking::new(&outcome.header, &outcome.measurements, &outcome.end).markdown();
+        let text =
+            Ranking::new(&outcome.header, &outcome.measurements, outcome.end.as_ref().unwrap()).markdown();
         assert!(text.starts_with("`tconv rank -w 'a|b'` on "), "{text}");
         assert!(text.contains("| one | ~40.0 0.50 | 80.0\\* 1.00 | polyphase | 80 % |"), "{text}");
     }

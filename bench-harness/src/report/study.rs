@@ -137,7 +137,8 @@ impl<'a> Setting<'a> {
     /// For headings.
     pub fn title(&self) -> String {
         let Key { dtype, layout, threads, cache, .. } = &self.key;
-        format!("{}, {dtype}, {}, {cache} caches", layout.to_uppercase(), plural(*threads, "thread"))
+        let cache = cache_words(cache);
+        format!("{}, {dtype}, {}, {cache}", layout.to_uppercase(), plural(*threads, "thread"))
     }
 
     /// For links and markers.
@@ -161,9 +162,16 @@ impl<'a> Setting<'a> {
         band(self.noise_floor().unwrap_or(0.0))
     }
 
-    /// The worst of its runs.
+    /// Of its layers; none where none was measured in rounds.
     pub fn noise_floor(&self) -> Option<f64> {
-        self.layers.iter().filter_map(|l| l.run.end?.noise_floor).reduce(f64::max)
+        let ratios: Vec<f64> = self.self_ratios().collect();
+        (!ratios.is_empty()).then(|| statistics::noise_floor(&ratios))
+    }
+
+    /// Of each layer, the default kernel relative to itself.
+    pub fn self_ratios(&self) -> impl Iterator<Item = f64> {
+        let all = self.layers.iter().flat_map(|layer| &layer.entries).filter_map(|m| figures(m));
+        all.filter_map(|f| f.ratio_to_itself).map(|ratio| ratio[0])
     }
 
     /// Whether other libraries took part.
@@ -281,6 +289,14 @@ impl Ratio {
     /// With 95 % confidence.
     pub fn interval(&self) -> Option<Interval> {
         self.measured.as_ref().map(|r| r.interval)
+    }
+}
+
+/// What is said of a cache mode.
+pub(super) fn cache_words(cache: &str) -> String {
+    match cache {
+        "weights" => "weights out of the caches".into(),
+        other => format!("{other} caches"),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use maud::{Markup, html};
 
+use crate::output;
+
 /// Columns, rows, and lines below that stay where they are.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -87,6 +89,14 @@ impl Cell {
 }
 
 impl Table {
+    /// For a terminal, where the first column names the rows and the others are figures.
+    pub fn plain(&self) -> String {
+        let head: Vec<&str> = self.columns.iter().map(|column| column.title.as_str()).collect();
+        let mut table = output::table(&head, 1);
+        table.add_rows(self.rows.iter().chain(&self.foot).map(|row| row.iter().map(|cell| &cell.text)));
+        output::render(&table)
+    }
+
     /// As GitHub renders it.
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
@@ -180,6 +190,11 @@ mod tests {
     fn markdown_marks_are_escaped() {
         let expected = "| name | rate |\n|---|--:|\n| a\\_b\\|c | 1.50\\* |\n| d | – |\n| mean | ? |\n";
         assert_eq!(table().markdown(), expected);
+    }
+
+    #[test]
+    fn a_terminal_gets_columns() {
+        assert_eq!(table().plain(), "name    rate\na_b|c  1.50*\nd          –\nmean       ?\n");
     }
 
     #[test]

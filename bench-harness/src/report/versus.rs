@@ -253,14 +253,14 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    /// A round at each of these times.
+    /// Five rounds at each of these times.
     fn timed(rounds: [f64; 4]) -> serde_json::Value {
         let ns = rounds[0];
         json!({
             "median_ns": ns, "q1_ns": ns, "quantiles_ns": vec![ns; 7], "gflops": 1000.0 / ns, "share_of_peak": 0.5,
             "effective": false, "plan_ns": 1.0, "verified": true, "max_error_u": 1.0, "blocks": 4, "runs": 9,
             "clean_share": 1.0, "uses_dirty": false, "cpu_share": 1.0, "faults": 0, "stopped": "budget",
-            "ratio_to_best_kernel": [1.5, 1.4, 1.6], "rounds_ns": rounds,
+            "ratio_to_best_kernel": [1.5, 1.4, 1.6], "rounds_ns": rounds.repeat(5),
         })
     }
 

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use super::bootstrap::Interval;
+use super::bootstrap::{Interval, NORMAL_95};
 
 /// Bands are never narrower than this: a smaller difference is of no use to anybody.
 const SMALLEST_BAND: f64 = 0.01;
+/// Nor is anything called the same within a wider band: on such a day nobody knows.
+const WIDEST_SAME: f64 = 0.05;
 /// The share of false claims among all claims of difference that many comparisons may hold.
 const FALSE_DISCOVERIES: f64 = 0.05;
-/// Standard deviations from the middle of a normal distribution to the ends of its 95 % interval.
-const NORMAL_95: f64 = 1.959_964;
 
 /// How the second of two candidates stands to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -19,7 +19,7 @@ pub enum Verdict {
     Faster,
     /// The whole interval lies above the band.
     Slower,
-    /// The whole interval lies inside the band.
+    /// The whole interval lies inside the band, and the band is narrow.
     Same,
     /// The interval crosses an end of the band: more time, or a quieter machine, may tell.
     Unresolved,
@@ -55,7 +55,7 @@ pub fn verdict(ratio: &Interval, noise_floor: f64) -> Verdict {
     match ratio {
         r if r.high < low => Verdict::Faster,
         r if r.low > high => Verdict::Slower,
-        r if r.low >= low && r.high <= high => Verdict::Same,
+        r if r.low >= low && r.high <= high && band <= WIDEST_SAME => Verdict::Same,
         _ => Verdict::Unresolved,
     }
 }
@@ -133,6 +133,8 @@ mod tests {
         // A noisy day widens the band.
         assert_eq!(verdict(&interval(0.95, 0.98), 0.02), Verdict::Unresolved);
         assert_eq!(verdict(&interval(0.97, 1.03), 0.02), Verdict::Same);
+        // On a hopeless one nothing is claimed.
+        assert_eq!(verdict(&interval(0.97, 1.03), 0.2), Verdict::Unresolved);
         assert_eq!(band(0.0), 0.01);
         assert_eq!(band(0.03), 0.06);
     }

@@ -11,6 +11,8 @@ mod summary;
 
 use tconv::Error;
 
+pub use rank::standings;
+
 use super::section::Section;
 use super::study::Study;
 

@@ -72,7 +72,8 @@ fn interval_cell(estimate: f64, interval: Option<Interval>) -> Cell {
     Cell::number(estimate, text)
 }
 
-fn standings(setting: &Setting<'_>) -> Table {
+/// Every implementation over all layers.
+pub fn standings(setting: &Setting<'_>) -> Table {
     let (general, common) = common(setting);
     let row = |name: &&str| {
         let own = setting.layers.iter().filter(|l| l.figures(name).is_some()).count();

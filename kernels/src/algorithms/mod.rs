@@ -1,5 +1,6 @@
 //! HOW: one file or folder per algorithm. None knows another.
 
+pub mod depth_to_space;
 pub mod depthwise;
 pub mod gemm_col2im;
 pub mod phase_merged;

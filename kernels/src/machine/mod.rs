@@ -2,6 +2,7 @@
 
 pub mod isa;
 pub mod parallel;
+pub mod prefetch;
 pub mod roofs;
 pub mod scratch;
 pub mod tensor;

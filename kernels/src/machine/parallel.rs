@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::machine::isa::Target;
+use crate::machine::prefetch;
 use crate::machine::scratch::{Bytes64, Scratch};
 use crate::machine::tensor::Element;
 
@@ -146,16 +147,8 @@ impl<'a, T: Element> SharedOutput<'a, T> {
     /// outside.
     #[inline(always)]
     pub fn prefetch(&self, range: Range<usize>, step: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            let (mut at, end) = (range.start, range.end.min(self.len));
-            while at < end {
-                // SAFETY: inside the allocation; a prefetch neither reads nor writes.
-                unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.data.add(at).cast()) };
-                at += step;
-            }
+        for at in (range.start..range.end.min(self.len)).step_by(step) {
+            prefetch::write(self.data.wrapping_add(at));
         }
-        let _ = (range, step);
     }
 }

@@ -85,6 +85,28 @@ pub fn interleave_pair<T: Float, S: Simd>(_: S, a: T::Vector<S>, b: T::Vector<S>
     both
 }
 
+/// The `Z` (1, 2 or 4) vectors of `a₀ b₀ … a₁ b₁ …`, in order.
+#[inline(always)]
+pub fn interleave_vectors<T: Float, S: Simd, const Z: usize>(
+    simd: S,
+    rows: [T::Vector<S>; Z],
+) -> [T::Vector<S>; Z] {
+    let pair = |a, b| interleave_pair::<T, S>(simd, a, b);
+    let mut all = rows;
+    match Z {
+        1 => {}
+        2 => [all[0], all[1 % Z]] = pair(rows[0], rows[1 % Z]),
+        4 => {
+            let [even_low, even_high] = pair(rows[0], rows[2 % Z]);
+            let [odd_low, odd_high] = pair(rows[1 % Z], rows[3 % Z]);
+            [all[0], all[1 % Z]] = pair(even_low, odd_low);
+            [all[2 % Z], all[3 % Z]] = pair(even_high, odd_high);
+        }
+        _ => unreachable!("{Z} vectors"),
+    }
+    all
+}
+
 /// # Safety
 /// A vector may be read there.
 #[inline(always)]

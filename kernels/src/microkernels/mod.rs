@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod copy;
+pub mod direct_tile;
 pub mod interleave;
 pub mod matmul;
 pub mod pixel_tile;

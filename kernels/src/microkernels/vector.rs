@@ -1,6 +1,8 @@
 //! f32 and f64 over pulp's vectors: what the tiles need, under one name for both types.
 
-use pulp::Simd;
+use std::ops::Range;
+
+use pulp::{MemMask, Simd};
 
 use crate::machine::tensor::Element;
 
@@ -52,6 +54,12 @@ pub trait Float: Element {
 
     /// The first `to.len()` lanes (at most all).
     fn store_partial<S: Simd>(simd: S, to: &mut [Self], value: Self::Vector<S>);
+
+    /// The lanes `lanes`, lane i to `to + i`.
+    ///
+    /// # Safety
+    /// The places of these lanes may be written; `to` itself may lie outside.
+    unsafe fn store_lanes<S: Simd>(simd: S, lanes: Range<usize>, to: *mut Self, value: Self::Vector<S>);
 }
 
 /// Whether mul_add is a library call there: then it is a multiplication and an addition.
@@ -61,7 +69,7 @@ fn emulates_fma<S: Simd>() -> bool {
 
 macro_rules! float {
     ($type:ty, $vector:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $less:ident,
-     $select:ident, $store:ident) => {
+     $select:ident, $store:ident, $between:ident, $mask_store:ident) => {
         impl Float for $type {
             type Vector<S: Simd> = S::$vector;
 
@@ -104,6 +112,18 @@ macro_rules! float {
             fn store_partial<S: Simd>(simd: S, to: &mut [Self], value: Self::Vector<S>) {
                 simd.$store(to, value)
             }
+            #[inline(always)]
+            unsafe fn store_lanes<S: Simd>(
+                simd: S,
+                lanes: Range<usize>,
+                to: *mut Self,
+                value: Self::Vector<S>,
+            ) {
+                // Of the mask alone: with it would come a call.
+                let mask = MemMask::new(simd.$between(lanes.start as _, lanes.end as _).mask());
+                // SAFETY: as promised by the caller.
+                unsafe { simd.$mask_store(mask, to, value) }
+            }
         }
     };
 }
@@ -117,7 +137,9 @@ float!(
     mul_add_f32s,
     less_than_f32s,
     select_f32s,
-    partial_store_f32s
+    partial_store_f32s,
+    mask_between_m32s,
+    mask_store_ptr_f32s
 );
 float!(
     f64,
@@ -129,5 +151,7 @@ float!(
     mul_add_f64s,
     less_than_f64s,
     select_f64s,
-    partial_store_f64s
+    partial_store_f64s,
+    mask_between_m64s,
+    mask_store_ptr_f64s
 );

@@ -1,5 +1,6 @@
 //! The list of kernels: everything else iterates it.
 
+use crate::algorithms::depth_to_space::DepthToSpace;
 use crate::algorithms::depthwise::Depthwise;
 use crate::algorithms::gemm_col2im::GemmCol2im;
 use crate::algorithms::phase_merged::PhaseMerged;
@@ -29,6 +30,7 @@ impl Registry {
                 &SparseCsr,
                 &PixelLanes,
                 &PhaseMerged,
+                &DepthToSpace,
                 &Depthwise,
                 &WeightStreaming,
                 &Polyphase,

@@ -1,0 +1,249 @@
+//! Every size that the kernel chooses: tiles, blocks, tasks, and the scratch that follows.
+
+use std::ops::Range;
+
+use super::axes::Axes;
+use crate::contract::request::{Declined, Request};
+use crate::machine::scratch::Scratch;
+use crate::microkernels::direct_tile::{tallest, widest};
+use crate::microkernels::slab::equal_parts;
+use crate::problem::problem::Layout;
+
+/// Packed weights (bytes) that stay in the level-2 cache beside the inputs of a tile: each tile of pixels takes all of them.
+/// Of more than that, each tile of weights takes a block of pixels.
+const KEPT_WEIGHTS: usize = 512 << 10;
+/// Inputs of such a block (bytes).
+const BLOCK_BYTES: usize = 384 << 10;
+/// Scratch of one thread, at most (bytes): beyond it the kernel declines.
+const SLOT_BYTES: usize = 2 << 20;
+/// Tiles of pixels in a block, at most.
+pub const MOST_PANELS: usize = 8;
+
+/// The sizes, all fixed when the plan is made.
+#[derive(Debug, Clone)]
+pub struct Blocking {
+    pub axes: Axes,
+    pub layout: Layout,
+    pub lanes: usize,
+    pub registers: usize,
+    /// Channels of one group, and groups.
+    pub group_in: usize,
+    pub group_out: usize,
+    pub groups: usize,
+    /// Pixels of all images.
+    pub pixels: usize,
+    /// Rows that are interleaved: the phases along x, channels first; else 1.
+    pub z: usize,
+    /// Rows and vectors of the largest tile.
+    pub rows: usize,
+    pub vectors: usize,
+    /// Channels last: outputs of a pixel that lie together, and how many such runs there are.
+    pub run: usize,
+    pub runs: usize,
+    /// Tiles of pixels in a block.
+    pub block: usize,
+    /// Whether a block's inputs are copied while the one before is multiplied.
+    pub ahead: bool,
+    /// Parts along the pixels of all images, and along the tiles of weights.
+    pub chunks: usize,
+    pub parts: usize,
+}
+
+impl Blocking {
+    pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
+        let (g, p) = (request.geometry, request.geometry.problem());
+        let axes = Axes::new(g)?;
+        let size = request.dtype.size();
+        let lanes = request.target.isa.f32_lanes() * 4 / size;
+        let registers = request.target.isa.registers();
+        let (x, layout) = (&axes.x, p.layout());
+        if x.kernel < x.stride {
+            return Err(Declined::because(format!(
+                "kernel {} with stride {} along x: holes between neighbouring outputs",
+                x.kernel, x.stride
+            )));
+        }
+        let mut blocking = Self {
+            axes,
+            layout,
+            lanes,
+            registers,
+            group_in: p.group_in(),
+            group_out: p.group_out(),
+            groups: p.groups(),
+            pixels: p.batch() * axes.plane,
+            z: 1,
+            rows: 1,
+            vectors: 1,
+            run: 0,
+            runs: 1,
+            block: 1,
+            ahead: false,
+            chunks: 1,
+            parts: 1,
+        };
+        match layout {
+            Layout::Nchw => blocking.channels_first(size)?,
+            Layout::Nhwc => blocking.channels_last(size)?,
+        }
+        let threads = request.target.threads;
+        let wanted = if threads > 1 { 4 * threads } else { 1 };
+        blocking.chunks = wanted.div_ceil(blocking.groups).clamp(1, blocking.units().max(1));
+        let tasks = blocking.chunks * blocking.groups;
+        blocking.parts = wanted.div_ceil(tasks).clamp(1, blocking.weight_tiles());
+        Ok(blocking)
+    }
+
+    fn channels_first(&mut self, size: usize) -> Result<(), Declined> {
+        let stride = self.axes.x.stride;
+        if ![1, 2, 4].contains(&stride) {
+            return Err(Declined::because(format!(
+                "stride {stride} along x: 1, 2 or 4 phases are interleaved in registers"
+            )));
+        }
+        self.z = stride;
+        let channels = equal_parts(self.group_out, tallest(self.registers, stride) / stride);
+        self.rows = channels * stride;
+        let vectors = widest(self.registers, self.rows);
+        self.vectors = vectors.min(self.units()).max(1);
+        let panel = |vectors: usize| self.group_in * vectors * self.lanes * size;
+        if panel(1) > SLOT_BYTES {
+            return Err(Declined::because(format!(
+                "{} bytes for a vector of pixels of all {} input channels: {SLOT_BYTES} are allowed",
+                panel(1),
+                self.group_in
+            )));
+        }
+        while panel(self.vectors) > SLOT_BYTES {
+            self.vectors -= 1;
+        }
+        let panel = panel(self.vectors);
+        if self.packed_weights() * size > KEPT_WEIGHTS {
+            self.block = (BLOCK_BYTES / panel).clamp(1, MOST_PANELS);
+        } else {
+            self.ahead = 2 * panel <= SLOT_BYTES;
+        }
+        Ok(())
+    }
+
+    fn channels_last(&mut self, size: usize) -> Result<(), Declined> {
+        if !self.axes.is_whole() {
+            return Err(Declined::because("cropped outputs, channels last"));
+        }
+        let stride = self.axes.x.stride;
+        (self.run, self.runs) =
+            if self.groups == 1 { (stride * self.group_out, 1) } else { (self.group_out, stride) };
+        self.rows = tallest(self.registers, 1);
+        self.vectors = widest(self.registers, self.rows).min(self.run.div_ceil(self.lanes));
+        let tile = self.rows * self.group_in * size;
+        if self.packed_weights() * size > KEPT_WEIGHTS {
+            self.block = (BLOCK_BYTES / tile).max(1);
+        }
+        Ok(())
+    }
+
+    /// What is shared out along the pixels: vectors, or single ones.
+    pub fn units(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => self.pixels.div_ceil(self.lanes),
+            Layout::Nhwc => self.pixels,
+        }
+    }
+
+    /// Units of a tile, at most.
+    pub fn tile_units(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => self.vectors,
+            Layout::Nhwc => self.rows,
+        }
+    }
+
+    /// What tiles share out beside the pixels, in one phase: channels, or vectors of a run.
+    pub fn sides(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => self.group_out,
+            Layout::Nhwc => self.run.div_ceil(self.lanes),
+        }
+    }
+
+    /// Tiles of one phase and run, side by side.
+    pub fn side_tiles(&self) -> usize {
+        let most = match self.layout {
+            Layout::Nchw => self.rows / self.z,
+            Layout::Nhwc => self.vectors,
+        };
+        self.sides().div_ceil(most)
+    }
+
+    /// Tiles for each tile of pixels: phases along z and y, runs, then side by side.
+    pub fn weight_tiles(&self) -> usize {
+        self.axes.phases() * self.runs * self.side_tiles()
+    }
+
+    /// Packed weights of one step of the sum, in one phase and run.
+    pub fn step(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => self.group_out * self.z,
+            Layout::Nhwc => self.sides() * self.lanes,
+        }
+    }
+
+    /// Packed weights of one group: `[phase with a tap][run][tile][input channel][row or lane]`.
+    pub fn group_weights(&self) -> usize {
+        self.axes.z.kernel * self.axes.y.kernel * self.runs * self.group_in * self.step()
+    }
+
+    /// Packed weights of all groups.
+    pub fn packed_weights(&self) -> usize {
+        self.groups * self.group_weights()
+    }
+
+    /// Elements of a thread's scratch: the inputs of a block, and of the next where it is copied ahead.
+    pub fn slot(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => (self.block + usize::from(self.ahead)) * self.panel(),
+            Layout::Nhwc => 0,
+        }
+    }
+
+    /// Elements of the inputs of a tile.
+    pub fn panel(&self) -> usize {
+        (self.group_in * self.vectors * self.lanes).next_multiple_of(16)
+    }
+
+    /// Tasks of a run.
+    pub fn tasks(&self) -> usize {
+        if self.pixels == 0 { 0 } else { self.groups * self.chunks * self.parts }
+    }
+
+    /// Workers of a run, and the scratch of all of them.
+    pub fn workers(&self, request: &Request<'_>) -> (usize, Scratch) {
+        Scratch::workers(request.target.threads, self.tasks(), self.slot(), request.dtype)
+    }
+
+    /// Multiply-adds done: cropped outputs and filled-up vectors count.
+    pub fn multiply_adds(&self) -> u128 {
+        let pixels = match self.layout {
+            Layout::Nchw => self.units() * self.lanes,
+            Layout::Nhwc => self.pixels,
+        };
+        self.packed_weights() as u128 * pixels as u128
+    }
+
+    /// Tiles of a run.
+    pub fn tiles(&self) -> usize {
+        self.groups * self.weight_tiles() * self.units().div_ceil(self.tile_units())
+    }
+
+    /// The tile's name: `"avx512-6x64"` is 6 rows × 64 lanes.
+    pub fn name(&self, request: &Request<'_>) -> String {
+        format!("{}-{}x{}", request.target.isa.name(), self.rows, self.vectors * self.lanes)
+    }
+}
+
+/// Part `i` of `0..whole` in `parts` nearly equal parts, the larger ones first.
+pub fn part(whole: usize, parts: usize, i: usize) -> Range<usize> {
+    let (least, longer) = (whole / parts, whole % parts);
+    let start = i * least + i.min(longer);
+    start..start + least + usize::from(i < longer)
+}

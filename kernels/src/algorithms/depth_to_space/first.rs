@@ -1,0 +1,226 @@
+//! Channels first: pixels in the lanes, flattened over rows and images; rows of a tile are channels × phases along x.
+
+use std::array::from_fn;
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::blocking::{Blocking, MOST_PANELS, part};
+use super::pack::{fill, tile_start};
+use super::prepared::PreparedDirect;
+use crate::machine::parallel::SharedOutput;
+use crate::microkernels::direct_tile::{self, Call, Errand, Factors, Next, Places, Rows, Shape, Start};
+use crate::microkernels::vector::Float;
+use crate::problem::geometry::Geometry;
+
+/// Some vectors of pixels, for some tiles of weights of one group.
+pub struct Task<'a, 'o, T> {
+    pub plan: &'a PreparedDirect<T>,
+    pub input: &'a [T],
+    pub output: SharedOutput<'o, T>,
+    pub slot: &'a mut [T],
+    pub group: usize,
+    pub units: Range<usize>,
+    pub tiles: Range<usize>,
+}
+
+/// The pixels of one tile.
+#[derive(Debug, Clone)]
+struct Panel {
+    pixels: Range<usize>,
+    vectors: usize,
+    /// Where the outputs of the first pixel begin in phase 0, were none cropped.
+    start: isize,
+}
+
+impl Panel {
+    fn new(g: &Geometry, b: &Blocking, units: Range<usize>) -> Self {
+        let pixels = units.start * b.lanes..(units.end * b.lanes).min(b.pixels);
+        let (axes, p) = (&b.axes, b.axes.pixel(pixels.start));
+        let at = |i: usize, axis: &super::axes::DisjointAxis| (i * axis.stride) as isize - axis.crop as isize;
+        let [_, height, width] = g.output().map(|o| o as isize);
+        let image = p.n * g.problem().out_channels() * g.output_plane();
+        let row = at(p.z, &axes.z) * height + at(p.y, &axes.y);
+        Self { pixels, vectors: units.len(), start: image as isize + row * width + at(p.x, &axes.x) }
+    }
+
+    /// Elements from the outputs of phase 0 to those of another.
+    fn shift(g: &Geometry, b: &Blocking, phase: usize) -> isize {
+        let ([z, y], [_, height, width]) = (b.axes.phase(phase), g.output());
+        ((z * height + y) * width) as isize
+    }
+
+    /// Where its outputs of one phase lie in the first channel.
+    fn place(&self, g: &Geometry, b: &Blocking, phase: usize, places: &mut Places) {
+        places.clear(self.vectors * b.z);
+        let ([rz, ry], axes, x) = (b.axes.phase(phase), &b.axes, &b.axes.x);
+        let (mut done, mut pixel) = (0, axes.pixel(self.pixels.start));
+        while done < self.pixels.len() {
+            let len = (x.input - pixel.x).min(self.pixels.len() - done);
+            if let (Some(z), Some(y)) = (axes.z.output_of(pixel.z, rz), axes.y.output_of(pixel.y, ry)) {
+                let (first, end) = (pixel.x * x.stride, (pixel.x + len) * x.stride);
+                let (from, to) = (first.max(x.crop), end.min(x.crop + x.output));
+                if from < to {
+                    let start = g.output_at(pixel.n, 0, [z, y, from - x.crop]);
+                    places.push(done * x.stride + from - first, start, to - from);
+                }
+            }
+            done += len;
+            pixel = axes.next_row(pixel);
+        }
+    }
+
+    /// Where its inputs of channel 0 begin, if they lie together and fill all vectors.
+    fn plain(&self, b: &Blocking, group: usize) -> Option<usize> {
+        let (n, at) = (self.pixels.start / b.axes.plane, self.pixels.start % b.axes.plane);
+        let width = self.vectors * b.lanes;
+        let together = self.pixels.len() == width && at + width <= b.axes.plane;
+        together.then_some((n * b.groups + group) * b.group_in * b.axes.plane + at)
+    }
+}
+
+impl<T: Float> WithSimd for Task<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { plan, input, output, slot, group, units, tiles } = self;
+        let (g, b) = (&plan.geometry, &plan.blocking);
+        let count = units.len().div_ceil(b.vectors);
+        let panel = |i: usize| {
+            let own = part(units.len(), count, i);
+            Panel::new(g, b, units.start + own.start..units.start + own.end)
+        };
+        let (mut here, mut there) = slot.split_at_mut(b.block * b.panel());
+        let mut places: [Places; MOST_PANELS] = from_fn(|_| Places::new(b.lanes));
+        let (mut begin, mut filled) = (0, false);
+        while begin < count {
+            let end = (begin + b.block).min(count);
+            let panels: [Panel; MOST_PANELS] = from_fn(|i| panel((begin + i).min(end - 1)));
+            let panels = &panels[..end - begin];
+            if !filled {
+                for (p, to) in panels.iter().zip(here.chunks_exact_mut(b.panel())) {
+                    fill(simd, b, group, input, p.pixels.clone(), p.vectors * b.lanes, to);
+                }
+            }
+            let next = (end < count).then(|| panel(end));
+            let from = next
+                .as_ref()
+                .filter(|next| b.ahead && next.vectors == panels[0].vectors)
+                .and_then(|next| next.plain(b, group));
+            let block = Block { plan, input, output, group, panels, next: next.as_ref(), from };
+            block.run(simd, tiles.clone(), here, there, &mut places);
+            filled = from.is_some();
+            if filled {
+                std::mem::swap(&mut here, &mut there);
+            }
+            begin = end;
+        }
+    }
+}
+
+/// Some panels for all tiles of weights of a task.
+struct Block<'a, 'o, T> {
+    plan: &'a PreparedDirect<T>,
+    input: &'a [T],
+    output: SharedOutput<'o, T>,
+    group: usize,
+    panels: &'a [Panel],
+    next: Option<&'a Panel>,
+    /// Where the inputs of the next panel begin that are copied meanwhile.
+    from: Option<usize>,
+}
+
+impl<T: Float> Block<'_, '_, T> {
+    #[inline(always)]
+    fn run<S: Simd>(
+        &self,
+        simd: S,
+        tiles: Range<usize>,
+        here: &[T],
+        there: &mut [T],
+        places: &mut [Places; MOST_PANELS],
+    ) {
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let plane = g.output_plane();
+        // SAFETY: the task owns the outputs of its pixels in the phases and channels of its tiles; no others are accessed.
+        let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
+        let base = base.wrapping_add(self.group * b.group_out * plane);
+        let offsets = from_fn(|r| r * plane);
+        let channels = |tile: usize| part(b.group_out, b.side_tiles(), tile % b.side_tiles());
+        let mut phase = usize::MAX;
+        for tile in tiles.clone() {
+            if tile / b.side_tiles() != phase {
+                phase = tile / b.side_tiles();
+                for (places, panel) in places.iter_mut().zip(self.panels) {
+                    panel.place(g, b, phase, places);
+                }
+            }
+            let own = channels(tile);
+            let (depth, start) = match b.axes.with_tap(phase) {
+                Some(phase) => (b.group_in, tile_start(b, phase, 0, tile % b.side_tiles())),
+                None => (0, 0),
+            };
+            let start = self.group * b.group_weights() + start;
+            let bias = &self.plan.bias[self.group * b.step() + own.start * b.z..][..own.len() * b.z];
+            for (i, (panel, places)) in self.panels.iter().zip(&*places).enumerate() {
+                let errand = self.errand(&tiles, tile, there);
+                if places.is_empty() {
+                    errand.run(simd, panel.vectors);
+                    continue;
+                }
+                // What comes next: the next panel, or the next tile of weights, or the next block.
+                let (next, then) = if i + 1 < self.panels.len() {
+                    (Some(&self.panels[i + 1]), tile)
+                } else if tile + 1 < tiles.end {
+                    (Some(&self.panels[0]), tile + 1)
+                } else {
+                    (self.next, tiles.start)
+                };
+                let next = next.map(|next| {
+                    let shift = Panel::shift(g, b, then / b.side_tiles()) - Panel::shift(g, b, phase);
+                    let from = base.wrapping_add(channels(then).start * plane);
+                    Next { to: from.wrapping_offset(next.start - panel.start + shift), offsets: &offsets }
+                });
+                // SAFETY: as above; the rows are channels of the tile, one output plane apart.
+                let rows = unsafe { Rows::new(places, base.wrapping_add(own.start * plane), &offsets, next) };
+                let width = panel.vectors * b.lanes;
+                let factors = Factors {
+                    lanes: &here[i * b.panel()..],
+                    lane_step: width,
+                    scalars: &self.plan.weights[start..],
+                    row_step: 1,
+                    scalar_step: own.len() * b.z,
+                    depth,
+                };
+                let mut call = Call {
+                    shape: Shape { rows: own.len() * b.z, vectors: panel.vectors, z: b.z },
+                    factors,
+                    start: Start::Rows(bias),
+                    activation: self.plan.epilogue.activation,
+                    rows,
+                    errand,
+                };
+                direct_tile::run(simd, &mut call);
+            }
+        }
+    }
+
+    /// The part of the next panel that is copied during `tile`, one of `tiles`.
+    #[inline(always)]
+    fn errand<'s>(&'s self, tiles: &Range<usize>, tile: usize, there: &'s mut [T]) -> Errand<'s, T> {
+        let (Some(from), b) = (self.from, &self.plan.blocking) else { return Errand::none() };
+        let (plane, width) = (b.axes.plane, self.panels[0].vectors * b.lanes);
+        let first = |tile: usize| b.group_in * (tile - tiles.start) / tiles.len();
+        let (begin, end) = (first(tile), first(tile + 1));
+        // After the last part comes the first one of the panel after the next.
+        let soon = if end < b.group_in { from + end * plane } else { from + width };
+        Errand {
+            from: &self.input[from + begin * plane..],
+            from_step: plane,
+            to: &mut there[begin * width..end * width],
+            count: end - begin,
+            soon: self.input.as_ptr().wrapping_add(soon),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Kernels that do not overlap (K = S on every axis): a 1×1 convolution to S·S·Cout channels, then depth to space.
+//!
+//! Every output is one product, a sum over the input channels alone. Where all else is a matrix product, what decides is how
+//! outputs reach memory: they are written once, from the registers, in whole cache lines that were asked for a tile ahead.
+//!
+//! ```text
+//!   channels first    lanes: pixels, over row ends             channels last     lanes: (phase along x, channel)
+//!                     rows: channels × phases along x                            rows: pixels
+//!                     the phases interleave in registers                         outputs of a pixel are neighbours
+//! ```
+//!
+//! Phases along z and y are tiles of their own: other rows of the output. A phase without a tap (K < S) holds the bias.
+
+mod axes;
+mod blocking;
+mod first;
+mod last;
+mod pack;
+mod prepared;
+
+use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
+use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
+use crate::machine::roofs::Roofs;
+use crate::machine::tensor::Dtype;
+
+use blocking::Blocking;
+use prepared::PreparedDirect;
+
+/// Outputs of one product each, stored from the registers.
+#[derive(Debug, Clone, Copy)]
+pub struct DepthToSpace;
+
+impl Kernel for DepthToSpace {
+    fn name(&self) -> &'static str {
+        "depth-to-space"
+    }
+
+    fn summary(&self) -> &'static str {
+        "kernel = stride: a 1×1 product whose phases go from the registers to their places"
+    }
+
+    fn revisions(&self) -> Revisions {
+        Revisions { numerics: 1, speed: 1 }
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { exactness: Exactness::Direct, specials: Specials::Exact, allocates_in_run: false }
+    }
+
+    fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
+        Blocking::new(request).map(|_| ())
+    }
+
+    fn variants(&self, request: &Request<'_>) -> Vec<Variant> {
+        Blocking::new(request).map(|b| Variant(b.name(request).into())).into_iter().collect()
+    }
+
+    fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
+        let Ok(b) = Blocking::new(request) else {
+            return Cost {
+                nanoseconds: f64::INFINITY,
+                scratch_bytes: 0,
+                packed_bytes: 0,
+                multiply_adds: u128::MAX,
+            };
+        };
+        let (g, size) = (request.geometry, request.dtype.size());
+        let roofs = Roofs::assumed(request.target.isa, request.dtype);
+        let multiply_adds = b.multiply_adds();
+        let work = roofs.compute_ns(multiply_adds, 1.14)
+            + 12.0 * b.tiles() as f64
+            + 1.0 / b.lanes as f64 * g.output_len() as f64;
+        let moved = (g.compulsory_elements() * size as u128) as f64;
+        Cost {
+            nanoseconds: 200.0 + work / request.target.threads as f64 + 0.6 * roofs.dram_ns(moved),
+            scratch_bytes: b.workers(request).1.bytes,
+            packed_bytes: b.packed_weights() * size,
+            multiply_adds,
+        }
+    }
+
+    fn prepare(
+        &self,
+        r: &Request<'_>,
+        _: &Variant,
+        weights: Weights<'_>,
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        let blocking = Blocking::new(r)?;
+        Ok(match r.dtype {
+            Dtype::F32 => Box::new(PreparedDirect::<f32>::new(r, blocking, weights)?),
+            Dtype::F64 => Box::new(PreparedDirect::<f64>::new(r, blocking, weights)?),
+        })
+    }
+}

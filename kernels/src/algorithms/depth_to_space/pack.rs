@@ -1,0 +1,98 @@
+//! Packing: weights once per plan, inputs of a tile of pixels (channels first).
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::blocking::{Blocking, part};
+use crate::microkernels::copy::{copy, zero};
+use crate::microkernels::vector::Float;
+use crate::problem::geometry::Geometry;
+use crate::problem::problem::Layout;
+
+/// Where step 0 of tile `side` lies in the packed weights of a group; the steps follow one another.
+pub fn tile_start(b: &Blocking, phase: usize, run: usize, side: usize) -> usize {
+    let unit = b.step() / b.sides();
+    let before = (phase * b.runs + run) * b.group_in * b.step();
+    before + part(b.sides(), b.side_tiles(), side).start * unit * b.group_in
+}
+
+/// Weights of one group: `[phase with a tap][run][tile][input channel][row or lane]`. What lanes are left stays zero.
+pub fn pack_group<T: Float>(g: &Geometry, b: &Blocking, group: usize, weights: &[T], packed: &mut [T]) {
+    let [kz, ky, kx] = g.kernel();
+    let unit = b.step() / b.sides();
+    for phase in 0..kz * ky {
+        let (z, y) = (phase / ky, phase % ky);
+        for side in 0..b.side_tiles() {
+            let units = part(b.sides(), b.side_tiles(), side);
+            let width = units.len() * unit;
+            for run in 0..b.runs {
+                let start = tile_start(b, phase, run, side);
+                let tile = &mut packed[start..][..b.group_in * width];
+                for (ci, to) in tile.chunks_exact_mut(width).enumerate() {
+                    let ci = group * b.group_in + ci;
+                    match b.layout {
+                        Layout::Nchw => {
+                            for (co, to) in units.clone().zip(to.chunks_exact_mut(kx)) {
+                                to.copy_from_slice(&weights[g.weight_at(ci, co, [z, y, 0])..][..kx]);
+                            }
+                        }
+                        Layout::Nhwc => {
+                            let first = units.start * b.lanes;
+                            for (column, to) in (first..b.run.min(first + width)).zip(to) {
+                                let (x, co) = (run + column / b.group_out, column % b.group_out);
+                                *to = weights[g.weight_at(ci, co, [z, y, x])];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Bias of one group, as the sums start from it: a value for each row, or for each lane of one run.
+pub fn pack_bias<T: Float>(b: &Blocking, group: usize, bias: &[T], packed: &mut [T]) {
+    let bias = &bias[group * b.group_out..][..b.group_out];
+    match b.layout {
+        Layout::Nchw => {
+            for (to, &value) in packed.chunks_exact_mut(b.z).zip(bias) {
+                to.fill(value);
+            }
+        }
+        Layout::Nhwc => {
+            for (to, &value) in packed[..b.run].iter_mut().zip(bias.iter().cycle()) {
+                *to = value;
+            }
+        }
+    }
+}
+
+/// Inputs of the pixels `pixels` (of all images), `[channel][pixel]`, `width` elements for each channel: zeros follow.
+#[inline(always)]
+pub fn fill<T: Float, S: Simd>(
+    simd: S,
+    b: &Blocking,
+    group: usize,
+    input: &[T],
+    pixels: Range<usize>,
+    width: usize,
+    panel: &mut [T],
+) {
+    let plane = b.axes.plane;
+    let mut done = 0;
+    while done < pixels.len() {
+        let (n, at) = ((pixels.start + done) / plane, (pixels.start + done) % plane);
+        let len = (plane - at).min(pixels.len() - done);
+        let first = (n * b.groups + group) * b.group_in;
+        for (c, to) in panel.chunks_exact_mut(width).take(b.group_in).enumerate() {
+            copy(simd, &input[(first + c) * plane + at..][..len], &mut to[done..done + len]);
+        }
+        done += len;
+    }
+    if done < width {
+        for to in panel.chunks_exact_mut(width).take(b.group_in) {
+            zero(simd, &mut to[done..]);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The prepared kernel: packed weights, and the task split of a run.
+
+use super::blocking::{Blocking, part};
+use super::pack::{pack_bias, pack_group};
+use super::{first, last};
+use crate::contract::kernel::Prepared;
+use crate::contract::request::{Refusal, Request, Weights};
+use crate::error::Error;
+use crate::machine::isa::Isa;
+use crate::machine::parallel::{self, SharedOutput};
+use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
+use crate::machine::tensor::{Tensor, TensorMut};
+use crate::microkernels::vector::Float;
+use crate::problem::epilogue::Epilogue;
+use crate::problem::geometry::Geometry;
+use crate::problem::problem::Layout;
+
+#[derive(Debug)]
+pub struct PreparedDirect<T> {
+    pub geometry: Geometry,
+    pub epilogue: Epilogue,
+    pub blocking: Blocking,
+    isa: Isa,
+    threads: usize,
+    scratch: Scratch,
+    /// Group after group, see [`pack_group`].
+    pub weights: AlignedVec<T>,
+    /// Group after group, [`Blocking::step`] values each.
+    pub bias: AlignedVec<T>,
+}
+
+impl<T: Float> PreparedDirect<T> {
+    pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Error> {
+        let (threads, scratch) = blocking.workers(request);
+        let mut prepared = Self {
+            geometry: request.geometry.clone(),
+            epilogue: request.epilogue,
+            isa: request.target.isa,
+            threads,
+            scratch,
+            weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
+            bias: AlignedVec::zeroed("bias", blocking.groups * blocking.step())?,
+            blocking,
+        };
+        prepared.pack(weights)?;
+        Ok(prepared)
+    }
+
+    fn pack(&mut self, weights: Weights<'_>) -> Result<(), Error> {
+        let (kernel, bias) = weights.typed::<T>()?;
+        let b = &self.blocking;
+        for (group, packed) in self.weights.chunks_exact_mut(b.group_weights()).enumerate() {
+            pack_group(&self.geometry, b, group, kernel, packed);
+        }
+        if let Some(bias) = bias {
+            for (group, packed) in self.bias.chunks_exact_mut(b.step()).enumerate() {
+                pack_bias(b, group, bias, packed);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Float> Prepared for PreparedDirect<T> {
+    fn scratch(&self) -> Scratch {
+        self.scratch
+    }
+
+    fn run(&self, input: Tensor<'_>, output: TensorMut<'_>, scratch: &mut [Bytes64]) {
+        let input = T::slice(&input).expect("checked by the plan");
+        let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
+        let b = &self.blocking;
+        parallel::run_scratch(self.threads, scratch, b.slot(), b.tasks(), |slot, task| {
+            let (number, task) = (task % b.parts, task / b.parts);
+            let tiles = part(b.weight_tiles(), b.parts, number);
+            let (group, units) = (task / b.chunks, part(b.units(), b.chunks, task % b.chunks));
+            match b.layout {
+                Layout::Nchw => {
+                    self.isa.enter(first::Task { plan: self, input, output, slot, group, units, tiles })
+                }
+                Layout::Nhwc => self.isa.enter(last::Task { plan: self, input, output, group, units, tiles }),
+            }
+        });
+    }
+
+    fn repack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {
+        Ok(self.pack(weights)?)
+    }
+}

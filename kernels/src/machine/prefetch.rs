@@ -1,0 +1,28 @@
+//! Hints that memory is wanted soon. No access: any address will do, and nothing changes but the time.
+
+/// Asks for a cache line to read, into the level-1 cache.
+#[inline(always)]
+pub fn read<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching faults on no address, and SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Asks for a cache line to write, so that the store need not wait for it. Named as an instruction: the compiler's own hint
+/// becomes one to read where its target lacks a feature that no instruction set here implies. Processors of x86-64
+/// without the instruction pass over it.
+#[inline(always)]
+pub fn write<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching faults on no address and changes no memory, no register and no flag.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

@@ -21,7 +21,7 @@ pub fn write<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: prefetching faults on no address and changes no memory, no register and no flag.
     unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("prefetchw [{}]", in(reg) address.addr(), options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

@@ -294,10 +294,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
             }
             Start::Lanes(values) => {
                 let values: &[T::Vector<S>] = bytemuck::cast_slice(&values[..width]);
-                let mut row = sums[0];
-                for v in 0..V {
-                    row[v] = values[v];
-                }
+                let row: [T::Vector<S>; V] = values.try_into().expect("V vectors");
                 sums = [row; R];
             }
         }

@@ -107,14 +107,8 @@ impl Axes {
         self.z.stride * self.y.stride
     }
 
-    /// Phase number `i` along z and y.
-    pub fn phase(&self, i: usize) -> [usize; 2] {
-        [i / self.y.stride, i % self.y.stride]
-    }
-
-    /// Number of phase `i` among those that have a tap.
-    pub fn with_tap(&self, i: usize) -> Option<usize> {
-        let [z, y] = self.phase(i);
+    /// Number of phase (z, y) among those that have a tap.
+    pub fn with_tap(&self, z: usize, y: usize) -> Option<usize> {
         (z < self.z.kernel && y < self.y.kernel).then_some(z * self.y.kernel + y)
     }
 }

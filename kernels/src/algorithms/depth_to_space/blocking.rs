@@ -40,6 +40,10 @@ pub struct Blocking {
     /// Channels last: outputs of a pixel that lie together, and how many such runs there are.
     pub run: usize,
     pub runs: usize,
+    /// What tiles share out beside the pixels, in one phase and run: channels, or vectors.
+    pub sides: Parts,
+    /// Packed weights of one of them, for a step of the sum.
+    pub unit: usize,
     /// Tiles of pixels in a block.
     pub block: usize,
     /// Whether a block's inputs are copied while the one before is multiplied.
@@ -77,6 +81,8 @@ impl Blocking {
             vectors: 1,
             run: 0,
             runs: 1,
+            sides: Parts::new(1, 1),
+            unit: 1,
             block: 1,
             ahead: false,
             chunks: 1,
@@ -104,6 +110,7 @@ impl Blocking {
         self.z = stride;
         let channels = equal_parts(self.group_out, tallest(self.registers, stride) / stride);
         self.rows = channels * stride;
+        (self.sides, self.unit) = (Parts::new(self.group_out, self.group_out.div_ceil(channels)), stride);
         let vectors = widest(self.registers, self.rows);
         self.vectors = vectors.min(self.units()).max(1);
         let panel = |vectors: usize| self.group_in * vectors * self.lanes * size;
@@ -134,7 +141,9 @@ impl Blocking {
         (self.run, self.runs) =
             if self.groups == 1 { (stride * self.group_out, 1) } else { (self.group_out, stride) };
         self.rows = tallest(self.registers, 1);
-        self.vectors = widest(self.registers, self.rows).min(self.run.div_ceil(self.lanes));
+        let vectors = self.run.div_ceil(self.lanes);
+        self.vectors = widest(self.registers, self.rows).min(vectors);
+        (self.sides, self.unit) = (Parts::new(vectors, vectors.div_ceil(self.vectors)), self.lanes);
         let tile = self.rows * self.group_in * size;
         if self.packed_weights() * size > KEPT_WEIGHTS {
             self.block = (BLOCK_BYTES / tile).max(1);
@@ -158,34 +167,37 @@ impl Blocking {
         }
     }
 
-    /// What tiles share out beside the pixels, in one phase: channels, or vectors of a run.
-    pub fn sides(&self) -> usize {
-        match self.layout {
-            Layout::Nchw => self.group_out,
-            Layout::Nhwc => self.run.div_ceil(self.lanes),
-        }
-    }
-
-    /// Tiles of one phase and run, side by side.
-    pub fn side_tiles(&self) -> usize {
-        let most = match self.layout {
-            Layout::Nchw => self.rows / self.z,
-            Layout::Nhwc => self.vectors,
-        };
-        self.sides().div_ceil(most)
-    }
-
     /// Tiles for each tile of pixels: phases along z and y, runs, then side by side.
     pub fn weight_tiles(&self) -> usize {
-        self.axes.phases() * self.runs * self.side_tiles()
+        self.axes.phases() * self.runs * self.sides.count
+    }
+
+    /// Tile of weights number `i`.
+    pub fn weight_tile(&self, i: usize) -> WeightTile {
+        let (side, rest) = (i % self.sides.count, i / self.sides.count);
+        let (run, phase) = (rest % self.runs, rest / self.runs);
+        WeightTile { z: phase / self.axes.y.stride, y: phase % self.axes.y.stride, run, side }
+    }
+
+    /// The one after it.
+    #[inline(always)]
+    pub fn next_tile(&self, tile: WeightTile) -> WeightTile {
+        let mut next = WeightTile { side: tile.side + 1, ..tile };
+        if next.side == self.sides.count {
+            (next.side, next.run) = (0, next.run + 1);
+        }
+        if next.run == self.runs {
+            (next.run, next.y) = (0, next.y + 1);
+        }
+        if next.y == self.axes.y.stride {
+            (next.y, next.z) = (0, next.z + 1);
+        }
+        next
     }
 
     /// Packed weights of one step of the sum, in one phase and run.
     pub fn step(&self) -> usize {
-        match self.layout {
-            Layout::Nchw => self.group_out * self.z,
-            Layout::Nhwc => self.sides() * self.lanes,
-        }
+        self.sides.of(self.sides.count).start * self.unit
     }
 
     /// Packed weights of one group: `[phase with a tap][run][tile][input channel][row or lane]`.
@@ -241,9 +253,32 @@ impl Blocking {
     }
 }
 
-/// Part `i` of `0..whole` in `parts` nearly equal parts, the larger ones first.
-pub fn part(whole: usize, parts: usize, i: usize) -> Range<usize> {
-    let (least, longer) = (whole / parts, whole % parts);
-    let start = i * least + i.min(longer);
-    start..start + least + usize::from(i < longer)
+/// A tile of weights: its phase along z and y, its run, and its number side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightTile {
+    pub z: usize,
+    pub y: usize,
+    pub run: usize,
+    pub side: usize,
+}
+
+/// `0..whole` in nearly equal parts, the larger ones first. Divided once: tiles are too short for divisions.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    pub count: usize,
+    least: usize,
+    longer: usize,
+}
+
+impl Parts {
+    pub fn new(whole: usize, count: usize) -> Self {
+        Self { count, least: whole / count, longer: whole % count }
+    }
+
+    /// Part `i`.
+    #[inline(always)]
+    pub fn of(&self, i: usize) -> Range<usize> {
+        let start = i * self.least + i.min(self.longer);
+        start..start + self.least + usize::from(i < self.longer)
+    }
 }

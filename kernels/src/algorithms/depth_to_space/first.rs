@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::blocking::{Blocking, MOST_PANELS, part};
+use super::blocking::{Blocking, MOST_PANELS, Parts, WeightTile};
 use super::pack::{fill, tile_start};
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
@@ -44,20 +44,15 @@ impl Panel {
         Self { pixels, vectors: units.len(), start: image as isize + row * width + at(p.x, &axes.x) }
     }
 
-    /// Elements from the outputs of phase 0 to those of another.
-    fn shift(g: &Geometry, b: &Blocking, phase: usize) -> isize {
-        let ([z, y], [_, height, width]) = (b.axes.phase(phase), g.output());
-        ((z * height + y) * width) as isize
-    }
-
     /// Where its outputs of one phase lie in the first channel.
-    fn place(&self, g: &Geometry, b: &Blocking, phase: usize, places: &mut Places) {
+    fn place(&self, g: &Geometry, b: &Blocking, tile: WeightTile, places: &mut Places) {
         places.clear(self.vectors * b.z);
-        let ([rz, ry], axes, x) = (b.axes.phase(phase), &b.axes, &b.axes.x);
+        let (axes, x) = (&b.axes, &b.axes.x);
         let (mut done, mut pixel) = (0, axes.pixel(self.pixels.start));
         while done < self.pixels.len() {
             let len = (x.input - pixel.x).min(self.pixels.len() - done);
-            if let (Some(z), Some(y)) = (axes.z.output_of(pixel.z, rz), axes.y.output_of(pixel.y, ry)) {
+            if let (Some(z), Some(y)) = (axes.z.output_of(pixel.z, tile.z), axes.y.output_of(pixel.y, tile.y))
+            {
                 let (first, end) = (pixel.x * x.stride, (pixel.x + len) * x.stride);
                 let (from, to) = (first.max(x.crop), end.min(x.crop + x.output));
                 if from < to {
@@ -86,13 +81,16 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { plan, input, output, slot, group, units, tiles } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
-        let count = units.len().div_ceil(b.vectors);
+        let parts = Parts::new(units.len(), units.len().div_ceil(b.vectors));
+        let count = parts.count;
         let panel = |i: usize| {
-            let own = part(units.len(), count, i);
+            let own = parts.of(i);
             Panel::new(g, b, units.start + own.start..units.start + own.end)
         };
         let (mut here, mut there) = slot.split_at_mut(b.block * b.panel());
         let mut places: [Places; MOST_PANELS] = from_fn(|_| Places::new(b.lanes));
+        let errands = Parts::new(b.group_in, tiles.len());
+        let first = b.weight_tile(tiles.start);
         let (mut begin, mut filled) = (0, false);
         while begin < count {
             let end = (begin + b.block).min(count);
@@ -108,8 +106,9 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 .as_ref()
                 .filter(|next| b.ahead && next.vectors == panels[0].vectors)
                 .and_then(|next| next.plain(b, group));
-            let block = Block { plan, input, output, group, panels, next: next.as_ref(), from };
-            block.run(simd, tiles.clone(), here, there, &mut places);
+            let next = next.as_ref();
+            let block = Block { plan, input, output, group, panels, first, errands, next, from };
+            block.run(simd, here, there, &mut places);
             filled = from.is_some();
             if filled {
                 std::mem::swap(&mut here, &mut there);
@@ -126,6 +125,9 @@ struct Block<'a, 'o, T> {
     output: SharedOutput<'o, T>,
     group: usize,
     panels: &'a [Panel],
+    /// The first tile of weights, and the channels of the next panel that are copied with each.
+    first: WeightTile,
+    errands: Parts,
     next: Option<&'a Panel>,
     /// Where the inputs of the next panel begin that are copied meanwhile.
     from: Option<usize>,
@@ -133,38 +135,32 @@ struct Block<'a, 'o, T> {
 
 impl<T: Float> Block<'_, '_, T> {
     #[inline(always)]
-    fn run<S: Simd>(
-        &self,
-        simd: S,
-        tiles: Range<usize>,
-        here: &[T],
-        there: &mut [T],
-        places: &mut [Places; MOST_PANELS],
-    ) {
+    fn run<S: Simd>(&self, simd: S, here: &[T], there: &mut [T], places: &mut [Places; MOST_PANELS]) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let plane = g.output_plane();
         // SAFETY: the task owns the outputs of its pixels in the phases and channels of its tiles; no others are accessed.
         let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
         let base = base.wrapping_add(self.group * b.group_out * plane);
         let offsets = from_fn(|r| r * plane);
-        let channels = |tile: usize| part(b.group_out, b.side_tiles(), tile % b.side_tiles());
-        let mut phase = usize::MAX;
-        for tile in tiles.clone() {
-            if tile / b.side_tiles() != phase {
-                phase = tile / b.side_tiles();
+        // To the outputs of a tile, from those of channel 0 in phase 0.
+        let [_, height, width] = g.output();
+        let to = |tile: WeightTile| b.sides.of(tile.side).start * plane + (tile.z * height + tile.y) * width;
+        let (mut tile, mut phase) = (self.first, None);
+        for number in 0..self.errands.count {
+            if phase != Some([tile.z, tile.y]) {
+                phase = Some([tile.z, tile.y]);
                 for (places, panel) in places.iter_mut().zip(self.panels) {
-                    panel.place(g, b, phase, places);
+                    panel.place(g, b, tile, places);
                 }
             }
-            let own = channels(tile);
-            let (depth, start) = match b.axes.with_tap(phase) {
-                Some(phase) => (b.group_in, tile_start(b, phase, 0, tile % b.side_tiles())),
-                None => (0, 0),
-            };
-            let start = self.group * b.group_weights() + start;
+            let then = if number + 1 < self.errands.count { b.next_tile(tile) } else { self.first };
+            let own = b.sides.of(tile.side);
+            let start = tile_start(b, tile);
+            let depth = if start.is_some() { b.group_in } else { 0 };
+            let start = self.group * b.group_weights() + start.unwrap_or(0);
             let bias = &self.plan.bias[self.group * b.step() + own.start * b.z..][..own.len() * b.z];
             for (i, (panel, places)) in self.panels.iter().zip(&*places).enumerate() {
-                let errand = self.errand(&tiles, tile, there);
+                let errand = self.errand(number, there);
                 if places.is_empty() {
                     errand.run(simd, panel.vectors);
                     continue;
@@ -172,15 +168,16 @@ impl<T: Float> Block<'_, '_, T> {
                 // What comes next: the next panel, or the next tile of weights, or the next block.
                 let (next, then) = if i + 1 < self.panels.len() {
                     (Some(&self.panels[i + 1]), tile)
-                } else if tile + 1 < tiles.end {
-                    (Some(&self.panels[0]), tile + 1)
+                } else if number + 1 < self.errands.count {
+                    (Some(&self.panels[0]), then)
                 } else {
-                    (self.next, tiles.start)
+                    (self.next, then)
                 };
                 let next = next.map(|next| {
-                    let shift = Panel::shift(g, b, then / b.side_tiles()) - Panel::shift(g, b, phase);
-                    let from = base.wrapping_add(channels(then).start * plane);
-                    Next { to: from.wrapping_offset(next.start - panel.start + shift), offsets: &offsets }
+                    // The places hold their phase already.
+                    let row = (tile.z * height + tile.y) * width;
+                    let to = base.wrapping_add(to(then)).wrapping_sub(row);
+                    Next { to: to.wrapping_offset(next.start - panel.start), offsets: &offsets }
                 });
                 // SAFETY: as above; the rows are channels of the tile, one output plane apart.
                 let rows = unsafe { Rows::new(places, base.wrapping_add(own.start * plane), &offsets, next) };
@@ -203,23 +200,23 @@ impl<T: Float> Block<'_, '_, T> {
                 };
                 direct_tile::run(simd, &mut call);
             }
+            tile = then;
         }
     }
 
-    /// The part of the next panel that is copied during `tile`, one of `tiles`.
+    /// The part of the next panel that is copied during tile number `tile`.
     #[inline(always)]
-    fn errand<'s>(&'s self, tiles: &Range<usize>, tile: usize, there: &'s mut [T]) -> Errand<'s, T> {
+    fn errand<'s>(&'s self, tile: usize, there: &'s mut [T]) -> Errand<'s, T> {
         let (Some(from), b) = (self.from, &self.plan.blocking) else { return Errand::none() };
         let (plane, width) = (b.axes.plane, self.panels[0].vectors * b.lanes);
-        let first = |tile: usize| b.group_in * (tile - tiles.start) / tiles.len();
-        let (begin, end) = (first(tile), first(tile + 1));
+        let channels = self.errands.of(tile);
         // After the last part comes the first one of the panel after the next.
-        let soon = if end < b.group_in { from + end * plane } else { from + width };
+        let soon = if channels.end < b.group_in { from + channels.end * plane } else { from + width };
         Errand {
-            from: &self.input[from + begin * plane..],
+            from: &self.input[from + channels.start * plane..],
             from_step: plane,
-            to: &mut there[begin * width..end * width],
-            count: end - begin,
+            to: &mut there[channels.start * width..channels.end * width],
+            count: channels.len(),
             soon: self.input.as_ptr().wrapping_add(soon),
         }
     }

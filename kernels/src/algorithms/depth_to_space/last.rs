@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::blocking::{Blocking, part};
+use super::blocking::{Blocking, Parts, WeightTile};
 use super::pack::tile_start;
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
@@ -39,27 +39,11 @@ fn starts(g: &Geometry, b: &Blocking, first: usize) -> [usize; MOST_ROWS] {
     })
 }
 
-/// A tile of weights.
-struct Side {
-    phase: usize,
-    run: usize,
-    number: usize,
-    vectors: Range<usize>,
-}
-
-impl Side {
-    fn new(b: &Blocking, tile: usize) -> Self {
-        let (number, rest) = (tile % b.side_tiles(), tile / b.side_tiles());
-        let vectors = part(b.sides(), b.side_tiles(), number);
-        Self { phase: rest / b.runs, run: rest % b.runs, number, vectors }
-    }
-
-    /// Where its outputs begin, from those of a pixel in phase 0.
-    fn start(&self, g: &Geometry, b: &Blocking, group: usize) -> usize {
-        let ([z, y], [_, height, width]) = (b.axes.phase(self.phase), g.output());
-        let row = (z * height + y) * width;
-        (row + self.run) * g.problem().out_channels() + group * b.group_out + self.vectors.start * b.lanes
-    }
+/// Where the outputs of a tile of weights begin, from those of a pixel in phase 0.
+fn start(g: &Geometry, b: &Blocking, group: usize, tile: WeightTile) -> usize {
+    let [_, height, width] = g.output();
+    let pixel = (tile.z * height + tile.y) * width + tile.run;
+    pixel * g.problem().out_channels() + group * b.group_out + b.sides.of(tile.side).start * b.lanes
 }
 
 impl<T: Float> WithSimd for Task<'_, '_, T> {
@@ -79,13 +63,14 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             places.push(0, 0, vectors * b.lanes);
         }
         let mut last = Places::new(b.lanes);
-        let of_last = part(b.sides(), b.side_tiles(), b.side_tiles() - 1);
+        let of_last = b.sides.of(b.sides.count - 1);
         last.clear(of_last.len());
         last.push(0, 0, b.run - of_last.start * b.lanes);
 
-        let count = units.len().div_ceil(b.rows);
+        let parts = Parts::new(units.len(), units.len().div_ceil(b.rows));
+        let count = parts.count;
         let pixels = |i: usize| {
-            let own = part(units.len(), count, i);
+            let own = parts.of(i);
             units.start + own.start..units.start + own.end
         };
         let mut begin = 0;
@@ -93,34 +78,34 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         while begin < count {
             let end = (begin + b.block).min(count);
             let first = here;
-            for tile in tiles.clone() {
-                let side = Side::new(b, tile);
-                let vectors = side.vectors.len();
-                let places = if side.number + 1 == b.side_tiles() { &last } else { &whole[vectors - 1] };
-                let width = vectors * b.lanes;
-                let (depth, weights) = match b.axes.with_tap(side.phase) {
-                    Some(phase) => (b.group_in, tile_start(b, phase, side.run, side.number)),
-                    None => (0, 0),
-                };
-                let bias = &plan.bias[group * b.step() + side.vectors.start * b.lanes..][..width];
-                let to = base.wrapping_add(side.start(g, b, group));
+            let mut tile = b.weight_tile(tiles.start);
+            for number in tiles.clone() {
+                let then =
+                    if number + 1 < tiles.end { b.next_tile(tile) } else { b.weight_tile(tiles.start) };
+                let side = b.sides.of(tile.side);
+                let (vectors, width) = (side.len(), side.len() * b.lanes);
+                let places = if tile.side + 1 == b.sides.count { &last } else { &whole[vectors - 1] };
+                let weights = tile_start(b, tile);
+                let depth = if weights.is_some() { b.group_in } else { 0 };
+                let weights = group * b.group_weights() + weights.unwrap_or(0);
+                let bias = &plan.bias[group * b.step() + side.start * b.lanes..][..width];
+                let to = base.wrapping_add(start(g, b, group, tile));
+                let then_to = base.wrapping_add(start(g, b, group, then));
                 for i in begin..end {
                     let own = pixels(i);
                     // What comes next: the next pixels, or the next tile of weights, or the next block.
                     let (there, then) = if i + 1 < end {
                         (Some(starts(g, b, own.end)), to)
-                    } else if tile + 1 < tiles.end {
-                        let then = Side::new(b, tile + 1).start(g, b, group);
-                        (Some(first), base.wrapping_add(then))
+                    } else if number + 1 < tiles.end {
+                        (Some(first), then_to)
                     } else {
-                        let then = Side::new(b, tiles.start).start(g, b, group);
-                        ((end < count).then(|| starts(g, b, own.end)), base.wrapping_add(then))
+                        ((end < count).then(|| starts(g, b, own.end)), then_to)
                     };
                     let next = there.as_ref().map(|offsets| Next { to: then.cast_const(), offsets });
                     // SAFETY: as above; the rows are the task's own pixels, whose outputs in this phase begin there.
                     let rows = unsafe { Rows::new(places, to, &here, next) };
                     let factors = Factors {
-                        lanes: &plan.weights[group * b.group_weights() + weights..],
+                        lanes: &plan.weights[weights..],
                         lane_step: width,
                         scalars: &input[own.start * channels + group * b.group_in..],
                         row_step: channels,
@@ -138,6 +123,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                     direct_tile::run(simd, &mut call);
                     here = there.unwrap_or(here);
                 }
+                tile = then;
             }
             begin = end;
         }

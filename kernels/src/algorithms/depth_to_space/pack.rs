@@ -4,50 +4,48 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::blocking::{Blocking, part};
+use super::blocking::{Blocking, WeightTile};
 use crate::microkernels::copy::{copy, zero};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
-/// Where step 0 of tile `side` lies in the packed weights of a group; the steps follow one another.
-pub fn tile_start(b: &Blocking, phase: usize, run: usize, side: usize) -> usize {
-    let unit = b.step() / b.sides();
-    let before = (phase * b.runs + run) * b.group_in * b.step();
-    before + part(b.sides(), b.side_tiles(), side).start * unit * b.group_in
+/// Where step 0 of a tile lies in the packed weights of a group, the others follow; `None` where its phase has no tap.
+#[inline(always)]
+pub fn tile_start(b: &Blocking, tile: WeightTile) -> Option<usize> {
+    let phase = b.axes.with_tap(tile.z, tile.y)?;
+    Some(((phase * b.runs + tile.run) * b.step() + b.sides.of(tile.side).start * b.unit) * b.group_in)
 }
 
 /// Weights of one group: `[phase with a tap][run][tile][input channel][row or lane]`. What lanes are left stays zero.
 pub fn pack_group<T: Float>(g: &Geometry, b: &Blocking, group: usize, weights: &[T], packed: &mut [T]) {
-    let [kz, ky, kx] = g.kernel();
-    let unit = b.step() / b.sides();
-    for phase in 0..kz * ky {
-        let (z, y) = (phase / ky, phase % ky);
-        for side in 0..b.side_tiles() {
-            let units = part(b.sides(), b.side_tiles(), side);
-            let width = units.len() * unit;
-            for run in 0..b.runs {
-                let start = tile_start(b, phase, run, side);
-                let tile = &mut packed[start..][..b.group_in * width];
-                for (ci, to) in tile.chunks_exact_mut(width).enumerate() {
-                    let ci = group * b.group_in + ci;
-                    match b.layout {
-                        Layout::Nchw => {
-                            for (co, to) in units.clone().zip(to.chunks_exact_mut(kx)) {
-                                to.copy_from_slice(&weights[g.weight_at(ci, co, [z, y, 0])..][..kx]);
-                            }
+    let kx = g.kernel()[2];
+    let mut tile = b.weight_tile(0);
+    for _ in 0..b.weight_tiles() {
+        if let Some(start) = tile_start(b, tile) {
+            let units = b.sides.of(tile.side);
+            let width = units.len() * b.unit;
+            let packed = &mut packed[start..][..b.group_in * width];
+            for (ci, to) in packed.chunks_exact_mut(width).enumerate() {
+                let ci = group * b.group_in + ci;
+                match b.layout {
+                    Layout::Nchw => {
+                        for (co, to) in units.clone().zip(to.chunks_exact_mut(kx)) {
+                            let start = g.weight_at(ci, co, [tile.z, tile.y, 0]);
+                            to.copy_from_slice(&weights[start..][..kx]);
                         }
-                        Layout::Nhwc => {
-                            let first = units.start * b.lanes;
-                            for (column, to) in (first..b.run.min(first + width)).zip(to) {
-                                let (x, co) = (run + column / b.group_out, column % b.group_out);
-                                *to = weights[g.weight_at(ci, co, [z, y, x])];
-                            }
+                    }
+                    Layout::Nhwc => {
+                        let first = units.start * b.lanes;
+                        for (column, to) in (first..b.run.min(first + width)).zip(to) {
+                            let (x, co) = (tile.run + column / b.group_out, column % b.group_out);
+                            *to = weights[g.weight_at(ci, co, [tile.z, tile.y, x])];
                         }
                     }
                 }
             }
         }
+        tile = b.next_tile(tile);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The prepared kernel: packed weights, and the task split of a run.
 
-use super::blocking::{Blocking, part};
+use super::blocking::{Blocking, Parts};
 use super::pack::{pack_bias, pack_group};
 use super::{first, last};
 use crate::contract::kernel::Prepared;
@@ -70,10 +70,11 @@ impl<T: Float> Prepared for PreparedDirect<T> {
         let input = T::slice(&input).expect("checked by the plan");
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let b = &self.blocking;
+        let (tiles, units) = (Parts::new(b.weight_tiles(), b.parts), Parts::new(b.units(), b.chunks));
         parallel::run_scratch(self.threads, scratch, b.slot(), b.tasks(), |slot, task| {
             let (number, task) = (task % b.parts, task / b.parts);
-            let tiles = part(b.weight_tiles(), b.parts, number);
-            let (group, units) = (task / b.chunks, part(b.units(), b.chunks, task % b.chunks));
+            let tiles = tiles.of(number);
+            let (group, units) = (task / b.chunks, units.of(task % b.chunks));
             match b.layout {
                 Layout::Nchw => {
                     self.isa.enter(first::Task { plan: self, input, output, slot, group, units, tiles })

@@ -38,3 +38,75 @@ pub fn zero<T: Float, S: Simd>(simd: S, to: &mut [T]) {
         T::store_partial(simd, part, zero);
     }
 }
+
+/// Copies `rows` rows of `len` elements and writes zeros behind each: `gaps` behind each but the last, and behind the last. By
+/// whole vectors: up to a vector less one element more is overwritten. Without anything in `from`, there is nothing to
+/// copy. The same rows `ahead` elements further on are asked for: they are read next.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // two matrices
+pub fn copy_rows<T: Float, S: Simd>(
+    simd: S,
+    from: &[T],
+    from_step: usize,
+    ahead: usize,
+    to: &mut [T],
+    to_step: usize,
+    [rows, len]: [usize; 2],
+    gaps: [usize; 2],
+) {
+    let lanes = T::lanes::<S>();
+    let vectors = |len: usize| len.div_ceil(lanes);
+    let (copied, zeros) = (if from.is_empty() { 0 } else { vectors(len) }, gaps.map(vectors));
+    // What a row writes: its vectors, then those of its zeros; the last row has zeros of its own.
+    let written = |zeros: usize| (copied * lanes).max(len + zeros * lanes);
+    let end = |rows: usize, zeros| if rows > 0 { (rows - 1) * to_step + written(zeros) } else { 0 };
+    assert!(end(rows, zeros[1]).max(end(rows.saturating_sub(1), zeros[0])) <= to.len(), "{rows} rows");
+    let zero = T::splat(simd, T::default());
+    let (mut source, mut target) = (from.as_ptr(), to.as_mut_ptr());
+    for row in 0..rows {
+        let left = from.len().saturating_sub(row * from_step);
+        if copied * lanes <= left {
+            for v in 0..copied {
+                prefetch(source.wrapping_add(ahead + v * lanes));
+                // SAFETY: so many vectors are left in `from`, and room for them in `to`, as asserted.
+                unsafe {
+                    let vector = source.add(v * lanes).cast::<T::Vector<S>>().read_unaligned();
+                    target.add(v * lanes).cast::<T::Vector<S>>().write_unaligned(vector);
+                }
+            }
+        } else {
+            // The very end of the input.
+            to[row * to_step..][..len].copy_from_slice(&from[row * from_step..][..len]);
+            target = to[row * to_step..].as_mut_ptr();
+        }
+        for v in 0..zeros[usize::from(row + 1 == rows)] {
+            // SAFETY: room for them, as asserted.
+            unsafe { target.add(len + v * lanes).cast::<T::Vector<S>>().write_unaligned(zero) };
+        }
+        (source, target) = (source.wrapping_add(from_step), target.wrapping_add(to_step));
+    }
+}
+
+/// `len` zeros, by whole vectors: up to a vector less one element behind `len` is overwritten.
+#[inline(always)]
+pub fn zero_over<T: Float, S: Simd>(simd: S, to: &mut [T], len: usize) {
+    let lanes = T::lanes::<S>();
+    let zero = T::splat(simd, T::default());
+    for to in to[..len.next_multiple_of(lanes)].chunks_exact_mut(lanes) {
+        // SAFETY: the chunk is a vector.
+        unsafe { to.as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(zero) };
+    }
+}
+
+/// Asks for the cache line of an address that will be read soon; only a hint.
+#[inline(always)]
+fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch neither reads nor writes, and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

@@ -11,75 +11,81 @@ use pulp::{Simd, WithSimd};
 
 use super::vector::Float;
 
+/// Columns of any tile, at most.
+pub const MOST_COLUMNS: usize = 14;
+
 /// Where the operands of a tile lie. Distances in elements.
 #[derive(Debug, Clone, Copy)]
 pub struct PixelOperands<'a, T> {
-    /// Packed input; the first pixel of channel `c` for tap (z, y, x) lies at
-    /// `input_start − Σ tap·input_steps + c·channel_step`.
+    /// Packed input; the first pixel of vector `v` and channel `c` for tap (z, y, x) lies at
+    /// `input_start + starts[v] + Σ tap·input_steps + c·channel_step`.
     pub input: &'a [T],
-    /// First pixel, channel 0, tap (0, 0, 0).
+    /// First pixel of a vector that starts at 0, channel 0, tap (0, 0, 0).
     pub input_start: usize,
-    /// How far back each further tap reads.
+    /// How far on each further tap reads.
     pub input_steps: [usize; 3],
     /// Distance of input channels.
     pub channel_step: usize,
-    /// Packed weights; column 0 of channel `c` for tap (z, y, x) lies at
-    /// `weight_start + Σ tap·weight_steps + c·column_step`.
+    /// Packed weights of exactly these taps: `[tap z][tap y][tap x][channel][column]`.
     pub weights: &'a [T],
-    /// Column 0, channel 0, tap (0, 0, 0).
-    pub weight_start: usize,
-    /// Distance of the taps' weights.
-    pub weight_steps: [usize; 3],
-    /// Distance of the channels' weights; at least C.
-    pub column_step: usize,
     /// Taps along z, y, x.
     pub taps: [usize; 3],
     /// Input channels, at least 1.
     pub channels: usize,
+    /// Where the sums of each column lie, counted from the tile's first sum.
+    pub columns: &'a [usize],
+    /// What the sums start from, one value for each column; none: from what they hold.
+    pub start: Option<&'a [T]>,
 }
 
-/// The widest tile of `vectors` vectors (1, 2 or 4): V·C accumulators, V inputs and a broadcast fill the registers.
+/// The widest tile of `vectors` vectors (2 or 4): V·C accumulators, V inputs and a broadcast fill the registers.
 pub fn max_columns(registers: usize, vectors: usize) -> usize {
     match (registers >= 32, vectors) {
         (true, 4) => 6,
-        (true, _) => 14,
+        (true, _) => MOST_COLUMNS,
         (false, 4) => 2,
         (false, _) => 6,
     }
 }
 
-/// Runs a tile of `columns` × `vectors` (1, 2 or 4): adds to `start` (one value for each column), or to what `sums` holds.
-/// `sums[c · sum_step ..]` are the pixels of column c.
+/// Runs a tile of `starts.len()` (2 or 4) vectors.
 #[inline(always)]
 pub fn accumulate_pixels<T: Float, S: Simd>(
     simd: S,
-    vectors: usize,
-    columns: usize,
-    operands: PixelOperands<'_, T>,
-    start: Option<&[T]>,
+    operands: &PixelOperands<'_, T>,
+    starts: &[usize],
     sums: &mut [T],
-    sum_step: usize,
 ) {
     macro_rules! dispatch {
         ($($v:literal: $($c:literal)*;)*) => {
-            match (vectors, columns) {
-                $($(($v, $c) => simd.vectorize(Tile::<T, $v, $c> { operands, start, sums, sum_step }),)*)*
-                _ => unreachable!("tile of {columns} columns × {vectors} vectors"),
+            match (starts.len(), operands.columns.len()) {
+                $($(($v, $c) => alone::<T, S, $v, $c>(simd, operands, starts, sums),)*)*
+                (vectors, columns) => unreachable!("tile of {columns} columns × {vectors} vectors"),
             }
         };
     }
     if const { S::REGISTER_COUNT >= 32 } {
-        dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 4: 1 2 3 4 5 6;)
+        dispatch!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 4: 1 2 3 4 5 6;)
     } else {
-        dispatch!(1: 1 2 3 4 5 6; 2: 1 2 3 4 5 6; 4: 1 2;)
+        dispatch!(2: 1 2 3 4 5 6; 4: 1 2;)
     }
 }
 
+/// In a function of its own: inlined, the tiles would share one set of registers.
+#[inline(never)]
+fn alone<T: Float, S: Simd, const V: usize, const C: usize>(
+    simd: S,
+    operands: &PixelOperands<'_, T>,
+    starts: &[usize],
+    sums: &mut [T],
+) {
+    simd.vectorize(Tile::<T, V, C> { operands, starts, sums });
+}
+
 struct Tile<'a, 's, T, const V: usize, const C: usize> {
-    operands: PixelOperands<'a, T>,
-    start: Option<&'s [T]>,
+    operands: &'a PixelOperands<'a, T>,
+    starts: &'a [usize],
     sums: &'s mut [T],
-    sum_step: usize,
 }
 
 impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C> {
@@ -89,51 +95,62 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
     fn with_simd<S: Simd>(self, simd: S) {
         let o = self.operands;
         let lanes = T::lanes::<S>();
-        let zero = T::splat(simd, T::default());
-        let mut acc = [[zero; V]; C];
-        for (c, acc) in acc.iter_mut().enumerate() {
-            match self.start {
-                Some(start) => *acc = [T::splat(simd, start[c]); V],
-                None => {
-                    let row = &self.sums[c * self.sum_step..][..V * lanes];
-                    acc.copy_from_slice(bytemuck::cast_slice(row));
-                }
+        let starts: [usize; V] = self.starts.try_into().expect("V vectors");
+        let columns: [usize; C] = o.columns.try_into().expect("C columns");
+        let last = |d: usize| (o.taps[d] - 1) * o.input_steps[d];
+        let reach = o.input_start + last(0) + last(1) + last(2) + (o.channels - 1) * o.channel_step + lanes;
+        assert!(starts.iter().all(|s| s + reach <= o.input.len()), "a tile reads outside the packed input");
+        let taps: usize = o.taps.iter().product();
+        assert!(o.weights.len() == taps * o.channels * C, "weights of exactly these taps");
+        assert!(columns.iter().all(|c| c + V * lanes <= self.sums.len()), "sums of every column");
+        assert!(o.start.is_none_or(|s| s.len() == C), "a start for every column");
+
+        let sums = self.sums.as_mut_ptr();
+        let mut acc = [[T::splat(simd, T::default()); V]; C];
+        for c in 0..C {
+            for v in 0..V {
+                // SAFETY: inside `start` and the sums, as asserted.
+                acc[c][v] = unsafe {
+                    match o.start {
+                        Some(start) => T::splat(simd, *start.get_unchecked(c)),
+                        None => sums.add(columns[c] + v * lanes).cast::<T::Vector<S>>().read_unaligned(),
+                    }
+                };
             }
         }
+        let mut weights = o.weights.as_ptr();
+        let first = starts.map(|s| o.input[o.input_start + s..].as_ptr());
         for z in 0..o.taps[0] {
             for y in 0..o.taps[1] {
                 for x in 0..o.taps[2] {
-                    let back = z * o.input_steps[0] + y * o.input_steps[1] + x * o.input_steps[2];
-                    let on = z * o.weight_steps[0] + y * o.weight_steps[1] + x * o.weight_steps[2];
-                    let last = o.channels - 1;
-                    let input = &o.input[o.input_start - back..][..last * o.channel_step + V * lanes];
-                    let weights = &o.weights[o.weight_start + on..][..last * o.column_step + C];
-                    for channel in 0..o.channels {
-                        // SAFETY: both slices were cut to exactly the elements of `channels` steps just above.
-                        let (pixels, weights) = unsafe {
-                            (
-                                input.as_ptr().add(channel * o.channel_step).cast::<T::Vector<S>>(),
-                                weights.get_unchecked(channel * o.column_step..channel * o.column_step + C),
-                            )
-                        };
-                        let mut values = [zero; V];
-                        for (v, value) in values.iter_mut().enumerate() {
-                            // SAFETY: V vectors lie there, as above.
-                            *value = unsafe { pixels.add(v).read_unaligned() };
+                    let on = z * o.input_steps[0] + y * o.input_steps[1] + x * o.input_steps[2];
+                    let mut pixels = first.map(|p| p.wrapping_add(on));
+                    for _ in 0..o.channels {
+                        let mut values = [T::splat(simd, T::default()); V];
+                        for v in 0..V {
+                            // SAFETY: a vector lies there, as asserted.
+                            values[v] = unsafe { pixels[v].cast::<T::Vector<S>>().read_unaligned() };
+                            pixels[v] = pixels[v].wrapping_add(o.channel_step);
                         }
                         for c in 0..C {
-                            let weight = T::splat(simd, weights[c]);
+                            // SAFETY: the weights hold C for each tap and channel, as asserted.
+                            let weight = T::splat(simd, unsafe { *weights.add(c) });
                             for v in 0..V {
                                 acc[c][v] = T::mul_add(simd, values[v], weight, acc[c][v]);
                             }
                         }
+                        weights = weights.wrapping_add(C);
                     }
                 }
             }
         }
-        for (c, acc) in acc.iter().enumerate() {
-            let row = &mut self.sums[c * self.sum_step..][..V * lanes];
-            row.copy_from_slice(bytemuck::cast_slice(acc));
+        for c in 0..C {
+            for v in 0..V {
+                // SAFETY: inside the sums, as asserted.
+                unsafe {
+                    sums.add(columns[c] + v * lanes).cast::<T::Vector<S>>().write_unaligned(acc[c][v]);
+                }
+            }
         }
     }
 }

@@ -2,85 +2,27 @@
 
 use std::ops::Range;
 
+use super::axis::{PositionAxis, Run};
 use crate::contract::request::{Declined, Request};
 use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::pixel_tile::max_columns;
 use crate::microkernels::slab::equal_parts;
-use crate::problem::geometry::AxisGeometry;
 
 /// Packed input of one task, at most (bytes), where one row allows it.
 const SLAB_BYTES: usize = 512 << 10;
-/// Sums of one column block, at most (bytes): they stay in the level-1 cache.
-const SUMS_BYTES: usize = 24 << 10;
+/// Sums of the rows that are stored together, at most (bytes), where one row allows it: beside the inputs and weights of
+/// a tile they stay in the level-1 cache.
+const SUMS_BYTES: usize = 20 << 10;
 /// Scratch of one thread, at most (bytes): beyond it the kernel declines.
 const SLOT_BYTES: usize = 2 << 20;
-
-/// One axis in groups: output u = o + pb = S·j + ρ reads the inputs j − m·step through taps ρ + m·S.
-#[derive(Debug, Clone)]
-pub struct GroupedAxis {
-    /// Phases (S).
-    pub stride: usize,
-    /// Taps (K).
-    pub kernel: usize,
-    /// Distance of the inputs of successive taps.
-    pub step: usize,
-    /// Cropped outputs at the begin.
-    pub crop: usize,
-    /// Outputs.
-    pub output: usize,
-    /// Inputs.
-    pub input: usize,
-    /// The groups that have outputs.
-    pub groups: Range<usize>,
-}
-
-impl GroupedAxis {
-    fn new(axis: &AxisGeometry) -> Self {
-        let a = &axis.axis;
-        let crop = a.padding.0;
-        Self {
-            stride: a.stride,
-            kernel: a.kernel,
-            step: a.dilation,
-            crop,
-            output: axis.output,
-            input: a.input,
-            groups: crop / a.stride..(crop + axis.output - 1) / a.stride + 1,
-        }
-    }
-
-    /// Taps of phase `rho`.
-    pub fn taps(&self, rho: usize) -> usize {
-        self.kernel.saturating_sub(rho).div_ceil(self.stride)
-    }
-
-    /// Taps of phase 0, the most.
-    pub fn most_taps(&self) -> usize {
-        self.taps(0)
-    }
-
-    /// Inputs that a group reads before its own.
-    pub fn halo(&self) -> usize {
-        (self.most_taps() - 1) * self.step
-    }
-
-    /// Output of phase `rho` of group `j`, if it is one.
-    pub fn output_of(&self, j: usize, rho: usize) -> Option<usize> {
-        (j * self.stride + rho).checked_sub(self.crop).filter(|&o| o < self.output)
-    }
-
-    /// The taps of phase `rho` that meet the input for group `j`.
-    pub fn valid_taps(&self, j: usize, rho: usize) -> Range<usize> {
-        let end = self.taps(rho).min(j / self.step + 1);
-        let begin = (j + 1).saturating_sub(self.input).div_ceil(self.step);
-        begin.min(end)..end
-    }
-}
+/// Parts of a row that are tried.
+const PARTS: [usize; 8] = [1, 2, 3, 4, 6, 8, 16, 64];
 
 /// The sizes, all fixed when the plan is made.
 #[derive(Debug, Clone)]
 pub struct Blocking {
-    pub axes: [GroupedAxis; 3],
+    pub axes: [PositionAxis; 3],
+    pub size: usize,
     pub lanes: usize,
     /// Vectors of the widest tile.
     pub vectors: usize,
@@ -91,73 +33,94 @@ pub struct Blocking {
     pub channels: usize,
     /// Phases along y in one column block: all, or one.
     pub y_phases: usize,
-    /// Groups of one task along y and x.
+    /// Positions of one task along y and x.
     pub rows: usize,
     pub width: usize,
-    /// Distance of packed rows.
+    /// Rows of positions whose sums are stored together.
+    pub chunk: usize,
+    /// Distance of packed rows, and the zeros at the end of one that the next one shares.
     pub pitch: usize,
+    pub shared: usize,
+    /// Whether vectors run on across the ends of rows; else each row begins with a vector of its own.
+    pub running: bool,
     /// Elements of a packed input channel, of the packed input, and of the sums.
     pub channel_step: usize,
     pub slab: usize,
     pub sums: usize,
     /// Parts into which a task's column blocks are split, to feed all threads.
     pub parts: usize,
+    /// Predicted time of one thread, in vector multiply-adds.
+    pub cycles: f64,
 }
 
 impl Blocking {
-    /// Columns of a tile, at most.
-    pub fn most_columns(request: &Request<'_>) -> usize {
-        max_columns(request.target.isa.registers(), 2)
+    /// The fastest by the prediction.
+    pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
+        let axes = request.geometry.axes();
+        let z = PositionAxis::new(&axes[0], 0);
+        let mut best: Option<Self> = None;
+        for y_crop in PositionAxis::crops(&axes[1]) {
+            let y = PositionAxis::new(&axes[1], y_crop);
+            for x_crop in PositionAxis::crops(&axes[2]) {
+                let axes = [z.clone(), y.clone(), PositionAxis::new(&axes[2], x_crop)];
+                for y_phases in if y.stride > 1 { [1, y.stride] } else { [1, 1] } {
+                    for parts in PARTS {
+                        let found = Self::with(request, &axes, y_phases, parts);
+                        if let Some(b) = found
+                            && best.as_ref().is_none_or(|best| b.cycles < best.cycles)
+                        {
+                            best = Some(b);
+                        }
+                    }
+                }
+            }
+        }
+        let best = best.ok_or_else(|| {
+            Declined::because(format!(
+                "one task needs more than the {SLOT_BYTES} bytes of scratch that are allowed"
+            ))
+        })?;
+        Ok(best.split(request))
     }
 
-    pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
-        let (g, p) = (request.geometry, request.geometry.problem());
+    /// With columns of so many phases along y, and rows in so many parts; `None` where that has no room.
+    fn with(request: &Request<'_>, axes: &[PositionAxis; 3], y_phases: usize, parts: usize) -> Option<Self> {
+        let p = request.geometry.problem();
         let size = request.dtype.size();
         let registers = request.target.isa.registers();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
-        let axes = [0, 1, 2].map(|a| GroupedAxis::new(&g.axes()[a]));
-        let [z, y, x] = &axes;
-
-        // Columns: all phases along x, and along y too where everything fits in one tile.
-        let most = Self::most_columns(request);
-        let all = p.group_out() * x.stride * y.stride;
-        let y_phases = if all <= most && y.kernel % y.stride == 0 { y.stride } else { 1 };
-        let channels = equal_parts(p.group_out(), most / (x.stride * y_phases));
-        let columns = channels * x.stride * y_phases;
+        let [z, y, x] = axes;
+        let most = max_columns(registers, 2);
+        let phases = x.stride * y_phases;
+        if phases > most || (y_phases > 1 && phases * p.group_out() > most) {
+            return None;
+        }
+        let channels = equal_parts(p.group_out(), most / phases);
+        let columns = channels * phases;
         let vectors = if columns <= max_columns(registers, 4) { 4 } else { 2 };
 
-        // Pixels: whole rows one after another, or a part of one row.
-        let most_pixels = (SUMS_BYTES / (columns * size)).max(4 * lanes);
-        let width = equal_parts(x.groups.len(), most_pixels);
-        let whole = width == x.groups.len();
+        let whole = parts == 1;
+        let width = x.positions.div_ceil(parts);
+        let width = if whole { width } else { width.next_multiple_of(lanes) };
         // Zeros to the right of a row are those to the left of the next.
-        let shared = if whole {
-            let left = x.halo().saturating_sub(x.groups.start);
-            left.min(x.groups.end.saturating_sub(x.input))
-        } else {
-            0
-        };
+        let right = (width as i64 - 1 + x.reach.end - x.input as i64).max(0);
+        let shared = if whole { right.min(-x.reach.start).max(0) as usize } else { 0 };
         let pitch = width + x.halo() - shared;
-        let planes = z.most_taps();
-        let channel_step = |rows: usize| spread(planes * (rows + y.halo()) * pitch + x.halo(), size);
-        let mut rows = 1;
-        if whole {
-            rows = equal_parts(y.groups.len(), most_pixels / pitch);
-            while rows > 1 && channel_step(rows) * p.group_in() * size > SLAB_BYTES {
-                rows = equal_parts(y.groups.len(), rows.div_ceil(2));
-            }
+        let planes = z.halo() + 1;
+        let rows_up_to = |most: usize| equal_parts(y.positions, most);
+        let channel_step = |rows: usize| spread(planes * (rows + y.halo()) * pitch + shared, size);
+        let slab = |rows: usize| channel_step(rows) * p.group_in() + 2 * lanes;
+        if planes as u128 * y.halo() as u128 * pitch as u128 * p.group_in() as u128 > SLOT_BYTES as u128 {
+            return None;
         }
-        let channel_step = channel_step(rows);
+        let mut rows = y.positions;
+        while rows > 1 && slab(rows) * size > SLAB_BYTES {
+            rows = rows_up_to((rows * SLAB_BYTES / (slab(rows) * size)).clamp(1, rows - 1));
+        }
+        let running = whole && pitch * rows < width.next_multiple_of(lanes) * rows;
         let line = 64 / size;
-        let slab = (channel_step * p.group_in() + vectors * lanes + shared).next_multiple_of(line);
-        let sums = (columns * (rows * pitch).next_multiple_of(lanes)).next_multiple_of(line);
-        if (slab + sums) * size > SLOT_BYTES {
-            return Err(Declined::because(format!(
-                "one task needs {} bytes of scratch: {SLOT_BYTES} are allowed",
-                (slab + sums) * size
-            )));
-        }
         let mut blocking = Self {
+            size,
             lanes,
             vectors,
             groups: p.groups(),
@@ -167,23 +130,87 @@ impl Blocking {
             y_phases,
             rows,
             width,
+            chunk: 1,
             pitch,
-            channel_step,
-            slab,
-            sums,
+            shared,
+            running,
+            channel_step: channel_step(rows),
+            slab: slab(rows).next_multiple_of(line),
+            sums: 0,
             parts: 1,
-            axes,
+            cycles: 0.0,
+            axes: axes.clone(),
         };
-        let tasks = p.batch() * p.groups() * blocking.tasks().iter().product::<usize>();
-        let wanted = if request.target.threads > 1 { 4 * request.target.threads } else { 1 };
-        blocking.parts = wanted.div_ceil(tasks.max(1)).clamp(1, blocking.blocks());
-        Ok(blocking)
+        // The rows that fill their tiles best.
+        let tiles = |b: &Self, chunk: usize| b.tiles(chunk) / chunk as f64;
+        for chunk in 2..=rows {
+            if columns * blocking.sum_step(chunk) * size > SUMS_BYTES {
+                break;
+            }
+            if tiles(&blocking, chunk) <= tiles(&blocking, blocking.chunk) {
+                blocking.chunk = chunk;
+            }
+        }
+        blocking.sums = (columns * blocking.sum_step(blocking.chunk)).next_multiple_of(line);
+        blocking.cycles = blocking.predict() * p.batch() as f64;
+        (blocking.slot() * size <= SLOT_BYTES).then_some(blocking)
+    }
+
+    /// Smaller tasks, and parts of them, until all threads have some.
+    fn split(mut self, request: &Request<'_>) -> Self {
+        let threads = request.target.threads;
+        let others = request.geometry.problem().batch() * self.groups;
+        let tasks = |b: &Self| others * b.tasks().iter().product::<usize>();
+        if threads > 1 {
+            let wanted = 4 * threads;
+            let missing = wanted.div_ceil(tasks(&self).max(1));
+            self.rows = self.rows.min(equal_parts(self.axes[1].positions, self.rows.div_ceil(missing)));
+            self.chunk = self.chunk.min(self.rows);
+            self.parts = wanted.div_ceil(tasks(&self).max(1)).clamp(1, self.blocks());
+        }
+        self
     }
 
     /// Tasks along z, y and x.
     pub fn tasks(&self) -> [usize; 3] {
         let [z, y, x] = &self.axes;
-        [z.groups.len(), y.groups.len().div_ceil(self.rows), x.groups.len().div_ceil(self.width)]
+        [z.positions, y.positions.div_ceil(self.rows), x.positions.div_ceil(self.width)]
+    }
+
+    /// Vectors of so many rows of positions.
+    pub fn vectors_of(&self, rows: usize) -> usize {
+        if self.running {
+            ((rows - 1) * self.pitch + self.width).div_ceil(self.lanes)
+        } else {
+            rows * self.width.div_ceil(self.lanes)
+        }
+    }
+
+    /// Tiles of so many rows of positions, in parts of the widest: a tile of two vectors is the narrowest.
+    pub fn tiles(&self, rows: usize) -> f64 {
+        let vectors = self.vectors_of(rows);
+        (vectors / self.vectors) as f64
+            + (vectors % self.vectors).div_ceil(2) as f64 * 2.0 / self.vectors as f64
+    }
+
+    /// Where a vector of a chunk begins, counted from its first packed element.
+    pub fn vector_at(&self, vector: usize) -> usize {
+        if self.running {
+            return vector * self.lanes;
+        }
+        let of_row = self.width.div_ceil(self.lanes);
+        vector / of_row * self.pitch + vector % of_row * self.lanes
+    }
+
+    /// Distance of the sums of successive rows.
+    pub fn sum_pitch(&self) -> usize {
+        if self.running { self.pitch } else { self.width.next_multiple_of(self.lanes) }
+    }
+
+    /// Distance of the columns' sums, for a chunk of so many rows: whole tiles.
+    #[inline]
+    pub fn sum_step(&self, rows: usize) -> usize {
+        spread(self.vectors_of(rows).next_multiple_of(self.vectors) * self.lanes, self.size)
     }
 
     /// Column blocks of one group: phases along z, then along y, then channels.
@@ -206,9 +233,22 @@ impl Blocking {
         self.channels * self.axes[2].stride * self.y_phases
     }
 
-    /// Elements of a full block's packed weights: `[tap z][tap y][tap x][input channel][column]`, padded alike for every phase.
+    /// The windows along y of the block with the phases `phases`.
+    pub fn y_runs(&self, phases: &Range<usize>) -> &[Run] {
+        let y = &self.axes[1];
+        if self.y_phases == y.stride { &y.together } else { &y.alone[phases.clone()] }
+    }
+
+    /// Elements of the largest block's packed weights.
     pub fn panel(&self) -> usize {
-        self.axes.iter().map(GroupedAxis::most_taps).product::<usize>() * self.group_in * self.columns()
+        let [z, _, x] = &self.axes;
+        let served = |runs: &[Run]| runs.iter().map(|r| r.windows * r.phases.len()).sum::<usize>();
+        let along_z = z.alone.iter().map(|r| r.windows).max().unwrap_or(0);
+        let along_y = (0..self.y_blocks())
+            .map(|i| served(self.y_runs(&(i * self.y_phases..(i + 1) * self.y_phases))))
+            .max()
+            .unwrap_or(0);
+        along_z * along_y * served(&x.together) * self.group_in * self.channels
     }
 
     /// Packed elements of all groups.
@@ -230,37 +270,6 @@ impl Blocking {
     pub fn workers(&self, request: &Request<'_>) -> (usize, Scratch) {
         let tasks = self.all_tasks(request.geometry.problem().batch());
         Scratch::workers(request.target.threads, tasks, self.slot(), request.dtype)
-    }
-
-    /// Multiply-adds done: rows outside the input along y are multiplied as zeros, and vectors are filled up.
-    pub fn multiply_adds(&self, request: &Request<'_>) -> u128 {
-        let [z, y, x] = &self.axes;
-        let along = |a: &GroupedAxis| (0..a.stride).map(|rho| a.taps(rho)).sum::<usize>() as u128;
-        let [_, tasks_y, tasks_x] = self.tasks();
-        let pixels = (self.rows * self.pitch).next_multiple_of(self.lanes) * tasks_y * tasks_x;
-        let channels = self.groups * self.group_in * self.group_out;
-        request.geometry.problem().batch() as u128
-            * channels as u128
-            * (along(z) * z.groups.len() as u128)
-            * (along(y) * along(x))
-            * pixels as u128
-    }
-
-    /// Tiles of a run.
-    pub fn tiles(&self, request: &Request<'_>) -> usize {
-        let x = &self.axes[2];
-        let wide = self.vectors * self.lanes;
-        let along_y_x = (self.rows * self.pitch).div_ceil(wide) * self.tasks()[1..].iter().product::<usize>();
-        let boxes = 1 + usize::from(!x.kernel.is_multiple_of(x.stride));
-        let batch = request.geometry.problem().batch();
-        batch * self.groups * self.blocks() * self.tasks()[0] * along_y_x * boxes
-    }
-
-    /// Rows of single channels that a run packs.
-    pub fn packed_rows(&self, request: &Request<'_>) -> usize {
-        let [z, y, _] = &self.axes;
-        let rows = z.most_taps() * (self.rows + y.halo()) * self.tasks().iter().product::<usize>();
-        request.geometry.problem().batch() * self.groups * self.group_in * self.parts * rows
     }
 
     /// The tile's name: `"avx512-12x32"` is 12 columns × 32 pixels.

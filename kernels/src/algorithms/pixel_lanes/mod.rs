@@ -1,14 +1,17 @@
 //! Pixels in the lanes: for few output channels, and for channels-first outputs where the store decides.
 //!
-//! With u = o + pb = S·j + ρ, all S outputs of group j read the inputs j − m, tap m with weight k = ρ + m·S. So one vector of
-//! neighbouring groups j, loaded once for a tap, serves every phase ρ and every output channel: these are the columns of
-//! the tile, their weights are broadcast. Rows are packed one after another with the zeros between them shared, so that
-//! vectors run on across row ends and narrow images waste no lanes. A row of outputs is finished by interleaving the S
-//! phases: one or two shuffles for each vector, no transposition.
+//! With o = S·q + σ, all S outputs of position q read inputs q + e, and most windows e serve every phase σ. So one vector of
+//! neighbouring positions, loaded once for a window, serves every phase and every output channel: these are the columns
+//! of the tile, their weights are broadcast; every tap is multiplied exactly once. Rows are packed one after another
+//! with the zeros between them shared, so that vectors may run on across row ends and narrow images waste no lanes. A row
+//! of outputs is finished by interleaving the S phases: one or two shuffles for each vector, no transposition.
 
+mod axis;
 mod blocking;
 mod pack;
+mod predict;
 mod run;
+mod store;
 
 use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
@@ -21,6 +24,8 @@ use run::PreparedPixelLanes;
 
 /// Phases along x of which at least one output channel fits a tile in every instruction set.
 const MOST_PHASES: usize = 6;
+/// Phases along the other axes: each is a column block of its own.
+const MOST_ROW_PHASES: usize = 64;
 
 /// Pixels in the lanes, output channels × stride phases broadcast.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +41,7 @@ impl Kernel for PixelLanes {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 1 }
+        Revisions { numerics: 2, speed: 2 }
     }
 
     fn guarantees(&self) -> Guarantees {
@@ -63,6 +68,9 @@ impl Kernel for PixelLanes {
         if stride > MOST_PHASES {
             return Err(Declined::because(format!("{stride} phases along x: a tile takes {MOST_PHASES}")));
         }
+        if let Some(a) = request.geometry.problem().axes().iter().find(|a| a.stride > MOST_ROW_PHASES) {
+            return Err(Declined::because(format!("{} phases: at most {MOST_ROW_PHASES}", a.stride)));
+        }
         Blocking::new(request).map(|_| ())
     }
 
@@ -76,25 +84,21 @@ impl Kernel for PixelLanes {
         };
         let size = request.dtype.size();
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
-        let multiply_adds = blocking.multiply_adds(request);
-        // Fitted to a timing of the zoo, as for the kernel with channels in the lanes. Channels-last outputs are stored one
-        // by one.
+        // Fitted to a timing of the zoo, as for the kernel with channels in the lanes.
         let g = request.geometry;
         let per_output = match g.problem().layout() {
-            Layout::Nchw => 2.4 / blocking.lanes as f64,
-            Layout::Nhwc => 4.0,
-        };
-        let work = roofs.compute_ns(multiply_adds, 1.08)
-            + 40.0 * blocking.tiles(request) as f64
+            Layout::Nchw => 2.0,
+            Layout::Nhwc => 24.0,
+        } / blocking.lanes as f64;
+        let work = roofs.compute_ns(blocking.cycles as u128 * blocking.lanes as u128, 1.05)
             + per_output * g.output_len() as f64
-            + 25.0 * (g.output_len() / g.output()[2]) as f64
-            + 8.0 * blocking.packed_rows(request) as f64;
+            + 15.0 * (g.output_len() / g.output()[2]) as f64;
         let moved = (g.compulsory_elements() * size as u128) as f64;
         Cost {
             nanoseconds: work / request.target.threads as f64 + roofs.dram_ns(moved),
             scratch_bytes: blocking.workers(request).1.bytes,
             packed_bytes: blocking.packed_weights() * size,
-            multiply_adds,
+            multiply_adds: g.multiply_adds(),
         }
     }
 

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::axis::{PositionAxis, Run};
 use super::blocking::Blocking;
 use crate::machine::parallel::SharedOutput;
-use crate::microkernels::copy::{copy, zero};
+use crate::microkernels::copy::{copy_rows, zero_over};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -38,14 +39,44 @@ impl Columns {
         self.y_phases.len() * self.channels.len()
     }
 
-    /// Number of the column (phase along x, phase along y, channel), all counted from the block's first.
-    pub fn at(&self, x_phase: usize, y: usize, channel: usize) -> usize {
-        (x_phase * self.y_phases.len() + y) * self.channels.len() + channel
+    /// Number of the column (phase along x, phase along y, channel); channels are counted from the block's first.
+    pub fn at(&self, x_phase: usize, y_phase: usize, channel: usize) -> usize {
+        (x_phase * self.y_phases.len() + y_phase - self.y_phases.start) * self.channels.len() + channel
+    }
+
+    /// The pairs of runs that the block's columns read, in the order of their packed weights.
+    pub fn boxes<'a>(&self, b: &'a Blocking) -> impl Iterator<Item = Box2<'a>> + use<'a> {
+        let x = &b.axes[2].together;
+        b.y_runs(&self.y_phases)
+            .iter()
+            .filter(|y| y.windows > 0)
+            .flat_map(move |y| x.iter().map(move |x| Box2 { y, x }))
     }
 }
 
-/// Weights of one group, block after block: `[tap z][tap y][tap x][input channel][column]`. Taps that a phase lacks stay
-/// zero and are never read.
+/// Windows along y and x that the same phases read.
+#[derive(Debug, Clone, Copy)]
+pub struct Box2<'a> {
+    pub y: &'a Run,
+    pub x: &'a Run,
+}
+
+impl Box2<'_> {
+    /// The columns of a block that read it: phase along x, phase along y, channel, the last running fastest.
+    pub fn columns<'a>(&'a self, of: &'a Columns) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
+        let y = self.y.phases.clone();
+        self.x.phases.clone().flat_map(move |rx| {
+            y.clone().flat_map(move |ry| (0..of.channels.len()).map(move |c| (rx, ry, c)))
+        })
+    }
+
+    /// How many there are.
+    pub fn count(&self, of: &Columns) -> usize {
+        self.x.phases.len() * self.y.phases.len() * of.channels.len()
+    }
+}
+
+/// Weights of one group, block after block, box after box: `[window z][window y][window x][input channel][column]`.
 pub fn pack_group<T: Float>(
     geometry: &Geometry,
     b: &Blocking,
@@ -54,29 +85,20 @@ pub fn pack_group<T: Float>(
     packed: &mut [T],
 ) {
     let [az, ay, ax] = &b.axes;
-    for (block, panel) in packed.chunks_exact_mut(b.panel()).enumerate() {
+    for (block, panel) in packed.chunks_exact_mut(b.panel().max(1)).enumerate() {
         let columns = Columns::new(b, block);
-        let width = columns.per_phase() * ax.stride;
-        for mz in 0..az.taps(columns.z_phase) {
-            for my in 0..ay.most_taps() {
-                for mx in 0..ax.most_taps() {
-                    let tap = (mz * ay.most_taps() + my) * ax.most_taps() + mx;
-                    let panel = &mut panel[tap * b.group_in * width..][..b.group_in * width];
-                    for (ci, row) in panel.chunks_exact_mut(width).enumerate() {
-                        for rx in 0..ax.stride {
-                            for (y, ry) in columns.y_phases.clone().enumerate() {
-                                let k = [
-                                    columns.z_phase + mz * az.stride,
-                                    ry + my * ay.stride,
-                                    rx + mx * ax.stride,
-                                ];
-                                if k[1] >= ay.kernel || k[2] >= ax.kernel {
-                                    continue;
-                                }
-                                for (c, co) in columns.channels.clone().enumerate() {
-                                    let from = geometry.weight_at(group * b.group_in + ci, co, k);
-                                    row[columns.at(rx, y, c)] = weights[from];
-                                }
+        let z = &az.alone[columns.z_phase];
+        let mut to = panel.iter_mut();
+        for pair in columns.boxes(b) {
+            for ez in (0..z.windows).map(|i| z.window(i)) {
+                for ey in (0..pair.y.windows).map(|i| pair.y.window(i)) {
+                    for ex in (0..pair.x.windows).map(|i| pair.x.window(i)) {
+                        for ci in 0..b.group_in {
+                            for ((rx, ry, c), to) in pair.columns(&columns).zip(&mut to) {
+                                let taps = [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
+                                let k = taps.map(|t| t.expect("a run's phases have a tap"));
+                                let (ci, co) = (group * b.group_in + ci, columns.channels.start + c);
+                                *to = weights[geometry.weight_at(ci, co, k)];
                             }
                         }
                     }
@@ -86,7 +108,7 @@ pub fn pack_group<T: Float>(
     }
 }
 
-/// The input rows of one task: groups `y` of group `z`, groups `x`.
+/// The positions of one task: `y` and `x` of plane `z`.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub n: usize,
@@ -96,7 +118,33 @@ pub struct Place {
     pub x: Range<usize>,
 }
 
-/// Fills the packed input `[channel][tap z][row][x]`: zeros where a row or an element lies outside the input.
+/// The inputs of one axis that some positions read.
+struct Window {
+    /// Those before the first that exists.
+    before: usize,
+    /// Those that exist.
+    inside: Range<usize>,
+    /// All.
+    len: usize,
+}
+
+impl Window {
+    fn new(axis: &PositionAxis, positions: &Range<usize>) -> Self {
+        let first = positions.start as i64 + axis.reach.start;
+        let end = positions.end as i64 - 1 + axis.reach.end;
+        let begin = first.clamp(0, axis.input as i64);
+        let inside = begin as usize..end.clamp(begin, axis.input as i64) as usize;
+        let before = if inside.is_empty() { 0 } else { (begin - first) as usize };
+        Self { before, inside, len: (end - first) as usize }
+    }
+
+    /// Those after the last that exists; all where none does.
+    fn after(&self) -> usize {
+        self.len - self.before - self.inside.len()
+    }
+}
+
+/// Fills the packed input `[channel][z][row][x]`: zeros where a row or an element lies outside the input.
 #[inline(always)]
 pub fn fill<T: Float, S: Simd>(
     simd: S,
@@ -107,52 +155,63 @@ pub fn fill<T: Float, S: Simd>(
     slab: &mut [T],
 ) {
     let [az, ay, ax] = &b.axes;
-    let layout = geometry.problem().layout();
-    // Packed element e of a row is input x.start − halo + e.
-    let first = at.x.start as i64 - ax.halo() as i64;
-    let begin = first.clamp(0, ax.input as i64);
-    let end = (at.x.end as i64).clamp(begin, ax.input as i64);
-    let (left, inside) = ((begin - first) as usize, (end - begin) as usize);
-    let rows = at.y.len() + ay.halo();
-    // What follows the last row of a channel: zeros that the last row shares with nobody.
-    let packed = az.most_taps() * rows * b.pitch;
-    let (width, height) = (ax.input, ay.input);
-    let source = |mz: usize, row: usize| {
-        let z = at.z.checked_sub(mz * az.step).filter(|&z| z < az.input)?;
-        let y = (at.y.start + row).checked_sub(ay.halo()).filter(|&y| y < height)?;
-        (inside > 0).then_some((z * height + y) * width + begin as usize)
-    };
-    let image = geometry.input_at(at.n, at.group * b.group_in, [0; 3]);
-    let plane = geometry.input_plane();
-    // One channel after another, so that the input is read along its rows.
-    for (channel, to) in slab.chunks_exact_mut(b.channel_step).take(b.group_in).enumerate() {
-        zero(simd, &mut to[packed..]);
-        for mz in 0..az.most_taps() {
-            for row in 0..rows {
-                let to = &mut to[(mz * rows + row) * b.pitch..][..b.pitch];
-                let from = source(mz, row);
-                let inside = if from.is_some() { inside } else { 0 };
-                zero(simd, &mut to[..left.min(b.pitch)]);
-                zero(simd, &mut to[(left + inside).min(b.pitch)..]);
-                if let (Some(from), Layout::Nchw) = (from, layout) {
-                    let from = &input[image + channel * plane + from..][..inside];
-                    copy(simd, from, &mut to[left..left + inside]);
-                }
-            }
+    let z = Window::new(az, &(at.z..at.z + 1));
+    let y = Window::new(ay, &at.y);
+    let x = Window::new(ax, &at.x);
+    let (len, rows, plane) = (x.inside.len(), y.inside.len(), y.len * b.pitch);
+    let nchw = geometry.problem().layout() == Layout::Nchw;
+    let (row_step, plane_step) = (ax.input, ay.input * ax.input);
+    // Behind a row, zeros up to the first element of the next one; behind the last, those that its vectors read.
+    let gap = b.pitch - len.min(b.pitch);
+    let last_gap = (b.pitch + b.shared).saturating_sub(x.before + len);
+    let zero_rows = |to: &mut [T], rows: usize| {
+        if rows > 0 {
+            zero_over(simd, to, rows * b.pitch + b.shared);
         }
+    };
+    // Forwards, so that what a vector writes too much is mended by what follows.
+    for channel in 0..b.group_in {
+        let slab = &mut slab[channel * b.channel_step..];
+        let image = geometry.input_at(at.n, at.group * b.group_in + channel, [0; 3]);
+        zero_rows(slab, z.before * y.len);
+        for (i, iz) in z.inside.clone().enumerate() {
+            let slab = &mut slab[(z.before + i) * plane..];
+            if len == 0 || rows == 0 {
+                zero_rows(slab, y.len);
+                continue;
+            }
+            zero_rows(slab, y.before);
+            let slab = &mut slab[y.before * b.pitch..];
+            zero_over(simd, slab, x.before);
+            let to = &mut slab[x.before..];
+            let from = if nchw {
+                &input[image + iz * plane_step + y.inside.start * row_step + x.inside.start..]
+            } else {
+                &[]
+            };
+            copy_rows(
+                simd,
+                from,
+                row_step,
+                geometry.input_plane(),
+                to,
+                b.pitch,
+                [rows, len],
+                [gap, last_gap],
+            );
+            zero_rows(&mut slab[rows * b.pitch..], y.after());
+        }
+        zero_rows(&mut slab[(z.before + z.inside.len()) * plane..], z.after() * y.len);
     }
-    zero(simd, &mut slab[b.group_in * b.channel_step..]);
-    if layout == Layout::Nhwc {
+    if !nchw {
         let channels = geometry.problem().in_channels();
-        for mz in 0..az.most_taps() {
-            for row in 0..rows {
-                let Some(from) = source(mz, row) else { continue };
-                let start = (mz * rows + row) * b.pitch + left;
+        for (i, iz) in z.inside.clone().enumerate() {
+            for (row, iy) in y.inside.clone().enumerate() {
+                let start = (z.before + i) * plane + (y.before + row) * b.pitch + x.before;
                 let to = Rows { output: SharedOutput::new(slab), start, step: b.channel_step };
+                let from = geometry.input_at(at.n, at.group * b.group_in, [iz, iy, x.inside.start]);
                 // SAFETY: the slab is borrowed mutably here.
-                unsafe {
-                    transpose(simd, &input[image + from * channels..], channels, to, b.group_in, inside)
-                };
+                unsafe { transpose(simd, &input[from..], channels, to, b.group_in, len) };
             }
         }
     }

@@ -1,7 +1,10 @@
-//! The prepared kernel: tasks, column blocks, tiles, interleaving stores.
+//! The prepared kernel: tasks, column blocks, chunks of rows, tiles.
+
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::axis::PositionAxis;
 use super::blocking::Blocking;
 use super::pack::{Columns, Place, fill, pack_group};
 use crate::contract::kernel::Prepared;
@@ -11,20 +14,21 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
-use crate::microkernels::interleave::interleave;
-use crate::microkernels::pixel_tile::{PixelOperands, accumulate_pixels};
+use crate::microkernels::pixel_tile::{MOST_COLUMNS, PixelOperands, accumulate_pixels};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
-use crate::problem::problem::Layout;
+
+/// Boxes of a column block, at most: an axis has three runs.
+const MOST_BOXES: usize = 9;
 
 #[derive(Debug)]
 pub struct PreparedPixelLanes<T> {
-    geometry: Geometry,
+    pub geometry: Geometry,
     epilogue: Epilogue,
     isa: Isa,
     threads: usize,
-    blocking: Blocking,
+    pub blocking: Blocking,
     scratch: Scratch,
     weights: AlignedVec<T>,
     /// One value for each column, block after block.
@@ -65,16 +69,14 @@ impl<T: Float> Prepared for PreparedPixelLanes<T> {
             let (x, task) = (task % tx, task / tx);
             let (y, task) = (task % ty, task / ty);
             let (z, task) = (task % tz, task / tz);
-            let [az, ay, ax] = &b.axes;
-            let part_of = |groups: &std::ops::Range<usize>, i: usize, step: usize| {
-                groups.start + i * step..(groups.start + (i + 1) * step).min(groups.end)
-            };
+            let [_, ay, ax] = &b.axes;
+            let part_of = |positions: usize, i: usize, step: usize| i * step..((i + 1) * step).min(positions);
             let place = Place {
                 n: task / b.groups,
                 group: task % b.groups,
-                z: az.groups.start + z,
-                y: part_of(&ay.groups, y, b.rows),
-                x: part_of(&ax.groups, x, b.width),
+                z,
+                y: part_of(ay.positions, y, b.rows),
+                x: part_of(ax.positions, x, b.width),
             };
             self.isa.enter(Task { plan: self, input, output, slot, place, part });
         });
@@ -86,16 +88,16 @@ impl<T: Float> Prepared for PreparedPixelLanes<T> {
         }
         let (kernel, bias) = weights.typed::<T>()?;
         let b = &self.blocking;
-        for (group, packed) in self.weights.chunks_exact_mut(b.blocks() * b.panel()).enumerate() {
+        for (group, packed) in self.weights.chunks_exact_mut((b.blocks() * b.panel()).max(1)).enumerate() {
             pack_group(&self.geometry, b, group, kernel, packed);
         }
         if let Some(bias) = bias {
             for (i, values) in self.bias.chunks_exact_mut(b.columns()).enumerate() {
                 let (group, columns) = (i / b.blocks(), Columns::new(b, i % b.blocks()));
                 for rx in 0..b.axes[2].stride {
-                    for y in 0..columns.y_phases.len() {
+                    for ry in columns.y_phases.clone() {
                         for (c, co) in columns.channels.clone().enumerate() {
-                            values[columns.at(rx, y, c)] = bias[group * b.group_out + co];
+                            values[columns.at(rx, ry, c)] = bias[group * b.group_out + co];
                         }
                     }
                 }
@@ -105,7 +107,7 @@ impl<T: Float> Prepared for PreparedPixelLanes<T> {
     }
 }
 
-/// All outputs of some groups, for a part of the column blocks.
+/// All outputs of some positions, for a part of the column blocks.
 struct Task<'a, 'o, T> {
     plan: &'a PreparedPixelLanes<T>,
     input: &'a [T],
@@ -125,136 +127,121 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let (slab, sums) = slot.split_at_mut(b.slab);
         fill(simd, &plan.geometry, b, &place, input, slab);
         let blocks = b.blocks();
-        for block in blocks * part / b.parts..blocks * (part + 1) / b.parts {
-            let columns = Columns::new(b, block);
-            if b.axes[0].output_of(place.z, columns.z_phase).is_none() {
+        let (mut row, rows) = (0, place.y.len());
+        while row < rows {
+            let end = (row + b.chunk).min(rows);
+            let step = b.sum_step(end - row);
+            // All column blocks of a chunk after one another: its inputs stay near, and so do its outputs.
+            for number in blocks * part / b.parts..blocks * (part + 1) / b.parts {
+                let columns = &Columns::new(b, number);
+                if b.axes[0].output_of(place.z, columns.z_phase).is_none() {
+                    continue;
+                }
+                let chunk = Chunk { plan, place: &place, number, columns, rows: row..end, step };
+                let sums = &mut sums[..columns.per_phase() * b.axes[2].stride * step];
+                chunk.accumulate(simd, slab, sums);
+                activate(plan.epilogue.activation, sums);
+                chunk.store(simd, sums, output);
+            }
+            row = end;
+        }
+    }
+}
+
+/// One column block over some rows of a task.
+pub struct Chunk<'a, T> {
+    pub plan: &'a PreparedPixelLanes<T>,
+    pub place: &'a Place,
+    /// Number of the block within its group.
+    pub number: usize,
+    pub columns: &'a Columns,
+    /// Counted from the task's first.
+    pub rows: Range<usize>,
+    /// Distance of the columns' sums.
+    pub step: usize,
+}
+
+/// A box of taps, ready for its tiles.
+#[derive(Clone, Copy)]
+struct Work<'a, T> {
+    operands: PixelOperands<'a, T>,
+    /// Where the sums of its columns lie.
+    columns: [usize; MOST_COLUMNS],
+    count: usize,
+}
+
+impl<T: Float> Chunk<'_, T> {
+    #[inline(always)]
+    fn accumulate<S: Simd>(&self, simd: S, slab: &[T], sums: &mut [T]) {
+        let b = &self.plan.blocking;
+        let [az, ay, ax] = &b.axes;
+        let block = self.place.group * b.blocks() + self.number;
+        let all = self.columns.per_phase() * ax.stride;
+        let bias = &self.plan.bias[block * b.columns()..][..all];
+        let z_run = &az.alone[self.columns.z_phase];
+        let z = z_run.valid(self.place.z, az.input);
+        let rows = self.place.y.len() + ay.halo();
+        let window = |first: i64, of: &PositionAxis| (first - of.reach.start) as usize;
+
+        // The boxes of this block, and what lies where.
+        let mut panel = &self.plan.weights[block * b.panel()..];
+        let mut works = [const { None }; MOST_BOXES];
+        let mut boxes = 0;
+        for pair in self.columns.boxes(b) {
+            let count = pair.count(self.columns);
+            let plane = pair.y.windows * pair.x.windows * b.group_in * count;
+            let (weights, others) = panel.split_at(z_run.windows * plane);
+            panel = others;
+            if z.is_empty() {
                 continue;
             }
-            let work = Block { plan, slab, output, place: &place, block, columns };
-            work.accumulate(simd, sums);
-            activate(plan.epilogue.activation, &mut sums[..]);
-            work.store(simd, sums);
+            let mut columns = [0; MOST_COLUMNS];
+            for (column, (rx, ry, c)) in columns.iter_mut().zip(pair.columns(self.columns)) {
+                *column = self.columns.at(rx, ry, c) * self.step;
+            }
+            let planes = window(z_run.window(z.start), az);
+            let operands = PixelOperands {
+                input: slab,
+                input_start: (planes * rows + self.rows.start + window(pair.y.first, ay)) * b.pitch
+                    + window(pair.x.first, ax),
+                input_steps: [z_run.step * rows * b.pitch, pair.y.step * b.pitch, pair.x.step],
+                channel_step: b.channel_step,
+                weights: &weights[z.start * plane..z.end * plane],
+                taps: [z.len(), pair.y.windows, pair.x.windows],
+                channels: b.group_in,
+                columns: &[],
+                start: None,
+            };
+            works[boxes] = Some(Work { operands, columns, count });
+            boxes += 1;
         }
-    }
-}
-
-/// One column block over the groups of one task.
-struct Block<'a, 'o, T> {
-    plan: &'a PreparedPixelLanes<T>,
-    slab: &'a [T],
-    output: SharedOutput<'o, T>,
-    place: &'a Place,
-    block: usize,
-    columns: Columns,
-}
-
-impl<T: Float> Block<'_, '_, T> {
-    /// Distance of the columns' sums.
-    fn sum_step(&self) -> usize {
-        let b = &self.plan.blocking;
-        (self.place.y.len() * b.pitch).next_multiple_of(b.lanes)
-    }
-
-    #[inline(always)]
-    fn accumulate<S: Simd>(&self, simd: S, sums: &mut [T]) {
-        let b = &self.plan.blocking;
-        let [az, ay, ax] = &b.axes;
-        let width = self.columns.per_phase() * ax.stride;
-        let number = self.place.group * b.blocks() + self.block;
-        let tap = b.group_in * width;
-        let weight_steps = [ay.most_taps() * ax.most_taps() * tap, ax.most_taps() * tap, tap];
-        let z_taps = az.valid_taps(self.place.z, self.columns.z_phase);
-        let rows = self.place.y.len() + ay.halo();
-        // Tap z reads the packed plane of the same number: the start lies behind, the steps go forward.
-        let planes = rows * b.pitch;
-        let common = ax.kernel / ax.stride;
-        let rest = ax.kernel % ax.stride;
-        let bias = &self.plan.bias[number * b.columns()..][..width];
-        let vectors = (self.place.y.len() * b.pitch).div_ceil(b.lanes);
+        // A box of all columns goes first and starts from the bias; without one, the sums do.
+        let whole = works[..boxes].iter().position(|w| w.as_ref().is_some_and(|w| w.count == all));
+        match whole {
+            Some(i) => works.swap(0, i),
+            None => {
+                for (sums, bias) in sums.chunks_exact_mut(self.step).zip(bias) {
+                    sums.fill(*bias);
+                }
+            }
+        }
+        if let (Some(_), Some(work)) = (whole, &mut works[0]) {
+            work.operands.start = Some(bias);
+        }
+        let vectors = b.vectors_of(self.rows.len());
         let mut vector = 0;
         while vector < vectors {
-            let left = vectors - vector;
-            let wide = if left >= b.vectors {
-                b.vectors
-            } else if left >= 2 {
-                2
-            } else {
-                1
-            };
-            let at = vector * b.lanes;
-            for z in z_taps.clone().map(Some).chain(z_taps.is_empty().then_some(None)) {
-                let plane = z.unwrap_or(0);
-                let first = z.is_none_or(|z| z == z_taps.start);
-                let operands = PixelOperands {
-                    input: self.slab,
-                    input_start: plane * planes + ay.halo() * b.pitch + ax.halo() + at,
-                    input_steps: [0, ay.step * b.pitch, ax.step],
-                    channel_step: b.channel_step,
-                    weights: &self.plan.weights,
-                    weight_start: number * b.panel() + plane * weight_steps[0],
-                    weight_steps,
-                    column_step: width,
-                    taps: [usize::from(z.is_some()), ay.taps(self.columns.y_phases.start), common],
-                    channels: b.group_in,
-                };
-                let start = first.then_some(bias);
-                let step = self.sum_step();
-                accumulate_pixels(simd, wide, width, operands, start, &mut sums[at..], step);
-                if rest > 0 {
-                    // The last tap, which only the first phases have.
-                    let mut o = operands;
-                    o.taps[2] = 1;
-                    o.input_start -= common * ax.step;
-                    o.weight_start += common * tap;
-                    let columns = rest * self.columns.per_phase();
-                    accumulate_pixels(simd, wide, columns, o, None, &mut sums[at..], step);
-                }
+            let wide = if vectors - vector > 2 { b.vectors } else { 2 };
+            let mut starts = [0; 4];
+            for (i, start) in starts[..wide].iter_mut().enumerate() {
+                *start = b.vector_at((vector + i).min(vectors - 1));
+            }
+            let sums = &mut sums[vector * b.lanes..];
+            for work in works[..boxes].iter().flatten() {
+                let operands = PixelOperands { columns: &work.columns[..work.count], ..work.operands };
+                accumulate_pixels(simd, &operands, &starts[..wide], sums);
             }
             vector += wide;
-        }
-    }
-
-    #[inline(always)]
-    fn store<S: Simd>(&self, simd: S, sums: &[T]) {
-        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let [az, ay, ax] = &b.axes;
-        let Some(oz) = az.output_of(self.place.z, self.columns.z_phase) else { return };
-        let step = self.sum_step();
-        let phase_step = self.columns.per_phase() * step;
-        // Groups along x whose outputs all exist are interleaved; at most one cropped group lies on either side.
-        let (from, to) = (self.place.x.start, self.place.x.end);
-        let (full_from, full_to) = match g.problem().layout() {
-            Layout::Nchw => {
-                let full_from = from.max(ax.crop.div_ceil(ax.stride)).min(to);
-                (full_from, to.min((ax.crop + ax.output) / ax.stride).max(full_from))
-            }
-            Layout::Nhwc => (from, from),
-        };
-        for (row, jy) in self.place.y.clone().enumerate() {
-            for (y, ry) in self.columns.y_phases.clone().enumerate() {
-                let Some(oy) = ay.output_of(jy, ry) else { continue };
-                for (c, co) in self.columns.channels.clone().enumerate() {
-                    let channel = self.place.group * b.group_out + co;
-                    let sums = &sums[self.columns.at(0, y, c) * step + row * b.pitch..];
-                    if full_from < full_to {
-                        let first = full_from * ax.stride - ax.crop;
-                        let count = full_to - full_from;
-                        let start = g.output_at(self.place.n, channel, [oz, oy, first]);
-                        // SAFETY: these outputs belong to this task and column block alone.
-                        let to = unsafe { self.output.slice_mut(start, ax.stride * count) };
-                        interleave(simd, ax.stride, &sums[full_from - from..], phase_step, count, to);
-                    }
-                    for jx in (from..full_from).chain(full_to..to) {
-                        for rx in 0..ax.stride {
-                            let Some(ox) = ax.output_of(jx, rx) else { continue };
-                            let at = g.output_at(self.place.n, channel, [oz, oy, ox]);
-                            // SAFETY: as above.
-                            let to = unsafe { self.output.slice_mut(at, 1) };
-                            to[0] = sums[rx * phase_step + jx - from];
-                        }
-                    }
-                }
-            }
         }
     }
 }

@@ -1,0 +1,47 @@
+//! What a run costs, in vector multiply-adds: by this the sizes are chosen, and the kernel.
+
+use super::blocking::Blocking;
+
+/// Loads, stores and jumps of a tile beside its multiply-adds: of each vector of sums, and of the tile.
+const PER_SUM: f64 = 2.0;
+const PER_TILE: f64 = 25.0;
+/// Packing: of each vector, and of each row.
+const PER_PACKED: f64 = 5.0;
+const PER_ROW: f64 = 20.0;
+
+impl Blocking {
+    /// Predicted time for one image.
+    pub fn predict(&self) -> f64 {
+        let [z, y, x] = &self.axes;
+        let [_, tasks_y, tasks_x] = self.tasks();
+        let chunks = self.rows as f64 / self.chunk as f64 * (tasks_y * tasks_x) as f64;
+        let tiles = chunks * self.tiles(self.chunk);
+        let z_windows: usize = z.alone.iter().map(|r| r.windows).sum();
+        let mut of_tile = 0.0;
+        for block in 0..self.y_blocks() {
+            for along_y in self.y_runs(&(block * self.y_phases..(block + 1) * self.y_phases)) {
+                for along_x in &x.together {
+                    let phases = along_y.phases.len() * along_x.phases.len();
+                    let taps = z_windows * along_y.windows * along_x.windows;
+                    let full = self.group_out / self.channels;
+                    let rest = self.group_out % self.channels;
+                    of_tile += full as f64 * self.tile(taps, phases * self.channels);
+                    if rest > 0 {
+                        of_tile += self.tile(taps, phases * rest);
+                    }
+                }
+            }
+        }
+        let rows = (z.halo() + 1) * (self.rows + y.halo());
+        let packed = (z.positions * tasks_y * tasks_x * self.group_in * rows) as f64;
+        let pack = packed * (PER_ROW + PER_PACKED * (self.pitch as f64 / self.lanes as f64).ceil());
+        self.groups as f64 * (tiles * z.positions as f64 * of_tile + pack)
+    }
+
+    /// One tile over so many taps: bound by multiply-adds, by loads (the inputs' cross cache lines), or by latency.
+    fn tile(&self, taps: usize, columns: usize) -> f64 {
+        let (columns, vectors) = (columns as f64, self.vectors as f64);
+        let step = (columns * vectors).max(2.0 * vectors + 0.5 * columns).max(4.0);
+        (taps * self.group_in) as f64 * step + PER_SUM * columns * vectors + PER_TILE
+    }
+}

@@ -45,14 +45,19 @@ impl Kernel for Scatter {
     }
 
     fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
-        let multiply_adds = request.geometry.multiply_adds();
-        // One product at a time, through memory: about 1 GFLOP/s, whatever the machine; its per-call overhead is nil.
+        let g = request.geometry;
+        let (p, multiply_adds) = (g.problem(), g.multiply_adds());
+        // One product at a time, through memory; a tap and a row of it take longer to begin. Whatever the machine.
+        let taps = (p.batch() * p.in_channels() * p.group_out() * g.kernel_taps()) as f64;
+        let rows = taps * (g.input()[0] * g.input()[1]) as f64;
+        let output = (g.output_len() * request.dtype.size()) as f64;
         Cost {
-            nanoseconds: 2.0 * multiply_adds as f64
-                + Roofs::assumed(request.target.isa, request.dtype)
-                    .dram_ns((request.geometry.output_len() * request.dtype.size()) as f64),
+            nanoseconds: 0.6 * multiply_adds as f64
+                + 30.0 * taps
+                + 12.0 * rows
+                + Roofs::assumed(request.target.isa, request.dtype).dram_ns(output),
             scratch_bytes: 0,
-            packed_bytes: request.geometry.weight_len() * request.dtype.size(),
+            packed_bytes: g.weight_len() * request.dtype.size(),
             multiply_adds,
         }
     }

@@ -62,10 +62,10 @@ impl Kernel for SparseCsr {
         let (entries, size) = (non_zeros(g), request.dtype.size());
         let bytes = transposed_bytes(g, size, size_of::<Column>()).unwrap_or(usize::MAX);
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
-        // A chain of dependent additions, half a nanosecond each, and ten nanoseconds for a row; the matrix passes once for each
+        // A chain of dependent additions, half a nanosecond each, and three nanoseconds for a row; the matrix passes once for each
         // image, from memory where it is larger than a cache.
         let tasks = batch * image_len(g).div_ceil(ROWS);
-        let work = batch as f64 * (0.5 * entries as f64 + 10.0 * image_len(g) as f64);
+        let work = batch as f64 * (0.5 * entries as f64 + 3.0 * image_len(g) as f64);
         let stream = if bytes > 1 << 20 { roofs.dram_ns(bytes as f64 * batch as f64) } else { 0.0 };
         Cost {
             nanoseconds: work / request.target.threads.min(tasks).max(1) as f64 + stream,

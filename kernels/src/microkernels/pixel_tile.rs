@@ -91,6 +91,7 @@ struct Tile<'a, 's, T, const V: usize, const C: usize> {
 impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C> {
     type Output = ();
 
+    #[allow(clippy::needless_range_loop)] // loops of constant length, unrolled
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let o = self.operands;

@@ -48,8 +48,8 @@ impl Kernel for Scatter {
         let g = request.geometry;
         let (p, multiply_adds) = (g.problem(), g.multiply_adds());
         // One product at a time, through memory; a tap and a row of it take longer to begin. Whatever the machine.
-        let taps = (p.batch() * p.in_channels() * p.group_out() * g.kernel_taps()) as f64;
-        let rows = taps * (g.input()[0] * g.input()[1]) as f64;
+        let taps = p.batch() as f64 * g.weight_len() as f64;
+        let rows = taps * g.input()[0] as f64 * g.input()[1] as f64;
         let output = (g.output_len() * request.dtype.size()) as f64;
         Cost {
             nanoseconds: 0.6 * multiply_adds as f64

@@ -157,11 +157,11 @@ mod tests {
     #[test]
     fn runs_are_the_definition() {
         for (kernel, stride, dilation) in
-            [(1, 1, 1), (3, 1, 2), (2, 4, 1), (4, 2, 1), (5, 2, 1), (9, 3, 1), (2, 2, 1), (7, 6, 1)]
+            [(1i64, 1i64, 1i64), (3, 1, 2), (2, 4, 1), (4, 2, 1), (5, 2, 1), (9, 3, 1), (2, 2, 1), (7, 6, 1)]
         {
             for padding in 0..4 {
                 let input = 5;
-                let spec = Spec::new(&[1, 1, input], &[1, 1, kernel]);
+                let spec = Spec::new(&[1, 1, input as i64], &[1, 1, kernel]);
                 let spec = spec.stride(stride).dilation(dilation).padding(padding);
                 let Ok(problem) = spec.check(Limits::default()) else { continue };
                 let geometry = Geometry::new(&problem).unwrap();
@@ -185,7 +185,7 @@ mod tests {
                         }
                         found.sort_unstable();
                         let mut defined = Vec::new();
-                        for tap in 0..kernel {
+                        for tap in 0..kernel as usize {
                             defined
                                 .extend(axis.valid_inputs(tap).map(|i| (axis.output_index(i, tap), tap, i)));
                         }

@@ -8,10 +8,12 @@ use super::forms::Form;
 use crate::contract::request::Declined;
 use crate::problem::geometry::{AxisGeometry, Phase};
 
+/// Two forms on one axis are taken where they save one product in so many: the weights of both are kept.
+const WORTH: usize = 25;
 /// More phases or residues than this on an axis decline: blocks would hold hardly a tile of each.
 const MOST: usize = 8;
 
-/// Outputs of one residue of one phase.
+/// Outputs of one residue of one phase, or a part of them.
 #[derive(Debug, Clone, Copy)]
 pub struct SubPhase {
     phase: Phase,
@@ -27,22 +29,25 @@ pub struct SubPhase {
 }
 
 impl SubPhase {
-    /// `None` for a residue without outputs.
-    fn new(phase: &Phase, residue: usize, stride: usize) -> Result<Option<Self>, Declined> {
-        if residue >= phase.outputs {
-            return Ok(None);
+    /// The outputs of one residue of a phase; where `mixed`, in up to two parts of different forms.
+    fn all(phase: &Phase, residue: usize, stride: usize, mixed: bool) -> Result<Vec<Self>, Declined> {
+        let step = phase.input_step;
+        let mut first = residue;
+        let outputs = phase.outputs.saturating_sub(residue).div_ceil(step);
+        let mut parts = Vec::with_capacity(2);
+        for (form, outputs) in forms(phase.taps, outputs, mixed)? {
+            let back = ((form.taps() - 1) * step) as i64;
+            parts.push(Self {
+                phase: *phase,
+                form,
+                first_input: phase.input_index(first, 0) - back,
+                first_output: phase.first_output + first * stride,
+                outputs,
+                tiles: outputs.div_ceil(form.outputs()),
+            });
+            first += outputs * step;
         }
-        let outputs = (phase.outputs - residue).div_ceil(phase.input_step);
-        let form = best_form(phase.taps, outputs)?;
-        let back = ((form.taps() - 1) * phase.input_step) as i64;
-        Ok(Some(Self {
-            phase: *phase,
-            form,
-            first_input: phase.input_index(residue, 0) - back,
-            first_output: phase.first_output + residue * stride,
-            outputs,
-            tiles: outputs.div_ceil(form.outputs()),
-        }))
+        Ok(parts)
     }
 
     /// Kernel index of the tap that meets input `j` of a window; `None` where the form has more taps than the phase.
@@ -60,17 +65,27 @@ impl SubPhase {
     }
 }
 
-/// The form with the fewest products; of equals the one with the fewest outputs, which adds less.
-fn best_form(taps: usize, outputs: usize) -> Result<Form, Declined> {
+/// The form with the fewest products, and of equals the one with the fewest outputs, which adds less. Where `mixed` and
+/// worth it, two: outputs that are no multiple of 3 end in tiles of 2.
+fn forms(taps: usize, outputs: usize, mixed: bool) -> Result<Vec<(Form, usize)>, Declined> {
     let fits = |form: &Form| match taps {
         1 => *form == Form::F11,
         4 => *form == Form::F25,
         _ => form.taps() == taps,
     };
     let products = |form: &Form| form.points() * outputs.div_ceil(form.outputs());
-    Form::ALL.into_iter().filter(fits).min_by_key(products).ok_or_else(|| match taps {
+    let best = Form::ALL.into_iter().filter(fits).min_by_key(products).ok_or_else(|| match taps {
         0 => Declined::because("some outputs meet no tap"),
         _ => Declined::because(format!("a phase has {taps} taps on one axis: forms have 1 to 5")),
+    })?;
+    let ends = 2 * [0, 2, 1][outputs % 3];
+    let both = (outputs.saturating_sub(ends) / 3) * Form::F32.points() + ends / 2 * Form::F22.points();
+    Ok(if mixed && taps == 2 && outputs > ends && WORTH * both <= (WORTH - 1) * products(&best) {
+        vec![(Form::F32, outputs - ends), (Form::F22, ends)].into_iter().filter(|part| part.1 > 0).collect()
+    } else if outputs > 0 {
+        vec![(best, outputs)]
+    } else {
+        Vec::new()
     })
 }
 
@@ -85,11 +100,14 @@ pub struct Axis {
     pub distance: usize,
     /// Outputs of a sub-phase that are whole tiles in each of them.
     pub unit: usize,
+    /// Outputs of the longest phase of one residue.
+    pub longest: usize,
 }
 
 impl Axis {
-    /// Declines where a form is missing, and where an output meets no input: its error would have no bound.
-    pub fn new(axis: &AxisGeometry) -> Result<Self, Declined> {
+    /// Declines where a form is missing, and where an output meets no input: its error would have no bound. `mixed`: phases may
+    /// be cut into parts of two forms.
+    pub fn new(axis: &AxisGeometry, mixed: bool) -> Result<Self, Declined> {
         let stride = axis.axis.stride;
         let step = axis.phases[0].input_step;
         if stride > MOST || step > MOST {
@@ -104,16 +122,13 @@ impl Axis {
                 return Err(Declined::because("some outputs meet no input"));
             }
             for residue in 0..step {
-                subs.extend(SubPhase::new(phase, residue, stride)?);
+                subs.extend(SubPhase::all(phase, residue, stride, mixed)?);
             }
         }
         let unit = subs.iter().map(|s| s.form.outputs()).fold(1, lcm);
-        Ok(Self { subs, step, distance: stride * step, unit })
-    }
-
-    /// Outputs of the longest sub-phase.
-    pub fn longest(&self) -> usize {
-        self.subs.iter().map(|s| s.outputs).max().unwrap_or(0)
+        // The first residue of the first phase is the longest.
+        let longest = axis.phases[0].outputs.div_ceil(step);
+        Ok(Self { subs, step, distance: stride * step, unit, longest })
     }
 
     /// Whether a product is saved at all.

@@ -2,19 +2,21 @@
 
 use std::ops::Range;
 
-use super::axes::Axis;
+use super::axes::{Axis, SubPhase};
 use crate::contract::request::{Declined, Request};
-use crate::machine::scratch::Scratch;
+use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::slab::equal_parts;
 use crate::microkernels::tile::max_pixels;
 
-/// Points of the inputs of one block, at most (bytes): they stay in the level-2 cache while the weights stream by.
-const POINTS_BYTES: usize = 600 << 10;
+/// Points of the inputs of one block, and of its sums, at most (bytes): they stay in the level-2 cache while the weights
+/// stream by.
+const BLOCK_BYTES: usize = 800 << 10;
 /// Scratch of one worker, at most (bytes).
 const SCRATCH_BYTES: usize = 2 << 20;
 /// Fewer input channels than this decline: the transforms would cost more than the products that they save, and the error
 /// of few products leaves no room for the growth that is allowed.
 const LEAST_IN: usize = 32;
+const CACHE_LINE: usize = 64;
 /// Vectors of output channels in a full tile.
 const VECTORS: usize = 2;
 
@@ -38,8 +40,9 @@ pub struct Pair {
 /// The sizes, all fixed when the plan is made.
 #[derive(Debug, Clone)]
 pub struct Blocking {
-    /// Elements of one vector.
+    /// Elements of one vector, and of a cache line.
     pub lanes: usize,
+    pub line: usize,
     /// Pixels of the widest tile.
     pub pixels: usize,
     /// Channels of one group.
@@ -59,7 +62,11 @@ pub struct Blocking {
     pub width: usize,
     /// Parts into which the channel blocks are split, to feed all threads.
     pub channel_parts: usize,
-    /// Elements of one worker's buffers: raw rows (twice), points of inputs, points of sums (twice), output rows.
+    /// Distance of the channels of a staged row, in whole vectors.
+    pub pitch: usize,
+    /// Elements of one worker's buffers: a staged row, raw rows (twice), points of inputs, points of sums (twice), an
+    /// output row.
+    pub stage: usize,
     pub raw: usize,
     pub points: usize,
     pub sums: usize,
@@ -80,7 +87,8 @@ pub struct Task {
 }
 
 impl Blocking {
-    pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
+    /// With axes whose phases may be cut into parts of two forms where `mixed`.
+    pub fn new(request: &Request<'_>, mixed: [bool; 3]) -> Result<Self, Declined> {
         let (g, p) = (request.geometry, request.geometry.problem());
         if p.group_in() < LEAST_IN {
             return Err(Declined::because(format!(
@@ -89,10 +97,28 @@ impl Blocking {
             )));
         }
         let [z, y, x] = g.axes();
-        let axes = [Axis::new(z)?, Axis::new(y)?, Axis::new(x)?];
+        let axes = [Axis::new(z, mixed[0])?, Axis::new(y, mixed[1])?, Axis::new(x, mixed[2])?];
         if !axes.iter().any(Axis::saves) {
             return Err(Declined::because("every phase has one tap: there is no product to save"));
         }
+        let mut blocking = Self::with(request, axes);
+        if mixed[2] && blocking.x_blocks > 1 {
+            return Err(Declined::because("parts of different forms along x lie in different blocks"));
+        }
+        let bytes = blocking.slot() * request.dtype.size();
+        if bytes > SCRATCH_BYTES {
+            return Err(Declined::because(format!(
+                "needs {bytes} bytes of scratch: the limit is {SCRATCH_BYTES}"
+            )));
+        }
+        let wanted = if request.target.threads > 1 { 4 * request.target.threads } else { 1 };
+        blocking.channel_parts = wanted.div_ceil(blocking.tasks().max(1)).clamp(1, blocking.blocks());
+        Ok(blocking)
+    }
+
+    /// For these axes.
+    fn with(request: &Request<'_>, axes: [Axis; 3]) -> Self {
+        let p = request.geometry.problem();
         let size = request.dtype.size();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
         let padded_in = p.group_in().next_multiple_of(lanes);
@@ -103,9 +129,10 @@ impl Blocking {
         }
 
         // Along x as much of a row as the cache allows, in equal parts; then as many rows.
-        let room = POINTS_BYTES / size / padded_in;
+        let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
+        let room = BLOCK_BYTES / size / (padded_in + 2 * block);
         let points_of = |outputs: usize| -> usize {
-            x.subs.iter().map(|s| s.form.points() * (outputs / s.form.outputs())).sum()
+            x.subs.iter().map(|s| s.form.points() * s.tiles.min(outputs / s.form.outputs())).sum()
         };
         let mut pairs = Vec::with_capacity(axes[0].subs.len() * axes[1].subs.len());
         for (iz, z) in axes[0].subs.iter().enumerate() {
@@ -123,8 +150,11 @@ impl Blocking {
             }
         }
         let most_points = pairs.iter().map(|pair| pair.points).max().unwrap_or(1);
-        let units = x.longest().div_ceil(x.unit);
-        let x_step = x.unit * equal_parts(units, (room / (most_points * points_of(x.unit))).max(1));
+        let units = x.longest.div_ceil(x.unit);
+        let x_step = match room / most_points {
+            room if points_of(units * x.unit) <= room => units * x.unit,
+            room => x.unit * equal_parts(units, (room / points_of(x.unit)).max(1)),
+        };
         let (mut weights_before, mut blocks_before) = (0, 0);
         for pair in &mut pairs {
             let most = room / (pair.points * points_of(x_step));
@@ -136,45 +166,33 @@ impl Blocking {
 
         let first = x.subs.iter().map(|s| s.first_input).min().unwrap_or(0);
         let end =
-            |s: &super::axes::SubPhase| s.first_input + s.span(x_step / s.form.outputs(), x.step) as i64;
+            |s: &SubPhase| s.first_input + s.span(s.tiles.min(x_step / s.form.outputs()), x.step) as i64;
         let width = (x.subs.iter().map(end).max().unwrap_or(0) - first) as usize;
-        let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
         let most = |elements: &dyn Fn(&Pair) -> usize| pairs.iter().map(elements).max().unwrap_or(0);
-        let row_tiles = |s: &super::axes::SubPhase| s.form.points() * (x_step / s.form.outputs());
-        let widest = x.subs.iter().map(row_tiles).max().unwrap_or(0);
-        let outputs = |pair: &Pair| {
-            let [z, y] = [0, 1].map(|a| axes[a].subs[pair.subs[a]].form.outputs());
-            pair.step * z * y * x_step * x.distance * block
-        };
-        let mut blocking = Self {
+        let pitch = spread(width.next_multiple_of(lanes), size);
+        Self {
             lanes,
+            line: CACHE_LINE / size,
             pixels: max_pixels(request.target.isa.registers()),
             group_in: p.group_in(),
             group_out: p.group_out(),
             groups: p.groups(),
             x_before,
             x_step,
-            x_blocks: x.longest().div_ceil(x_step),
+            x_blocks: x.longest.div_ceil(x_step),
             first,
             width,
             channel_parts: 1,
-            raw: most_points * width * lanes,
+            pitch,
+            stage: pitch * lanes,
+            // The last row of a buffer is transposed in whole vectors.
+            raw: (most_points * width + lanes) * lanes,
             points: most(&|pair| pair.step * pair.points * points_of(x_step) * padded_in),
-            sums: most(&|pair| pair.step * pair.points * widest * block),
-            outputs: most(&outputs),
+            sums: most(&|pair| pair.step * pair.points * points_of(x_step) * block),
+            outputs: x_step * x.distance * block,
             pairs,
             axes,
-        };
-        let bytes = blocking.slot() * size;
-        if bytes > SCRATCH_BYTES {
-            return Err(Declined::because(format!(
-                "needs {bytes} bytes of scratch: the limit is {SCRATCH_BYTES}"
-            )));
         }
-        let tasks = blocking.tasks();
-        let wanted = if request.target.threads > 1 { 4 * request.target.threads } else { 1 };
-        blocking.channel_parts = wanted.div_ceil(tasks.max(1)).clamp(1, blocking.blocks());
-        Ok(blocking)
     }
 
     /// Vectors of the channel block that starts at channel `first` of the group.
@@ -221,7 +239,7 @@ impl Blocking {
 
     /// Elements of one worker's scratch.
     pub fn slot(&self) -> usize {
-        2 * self.raw + self.points + 2 * self.sums + self.outputs
+        self.stage + 2 * self.raw + self.points + 2 * self.sums + self.outputs
     }
 
     /// Tasks of a run.

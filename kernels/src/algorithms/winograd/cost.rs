@@ -6,10 +6,10 @@ use crate::machine::roofs::Roofs;
 
 /// Nanoseconds for a vector, fitted to a timing of the zoo (AVX-512, one thread): of raw rows, of points of inputs, of points of
 /// sums, of outputs.
-const RAW: f64 = 1.4;
-const POINT: f64 = 0.7;
-const SUM: f64 = 0.9;
-const OUTPUT: f64 = 1.6;
+const RAW: f64 = 2.0;
+const POINT: f64 = 0.9;
+const SUM: f64 = 1.1;
+const OUTPUT: f64 = 2.5;
 /// Share of the assumed peak at which products are made.
 const SHARE: f64 = 1.1;
 /// Bytes per nanosecond at which weights come from beyond the level-2 cache.

@@ -32,6 +32,18 @@ use run::PreparedWinograd;
 #[derive(Debug, Clone, Copy)]
 pub struct Winograd;
 
+/// The sizes of the cheapest way: with two forms on an axis or with one.
+fn blocking(request: &Request<'_>) -> Result<Blocking, Declined> {
+    let mut best = Blocking::new(request, [false; 3])?;
+    for ways in 1..8 {
+        let Ok(other) = Blocking::new(request, [0, 1, 2].map(|axis| ways >> axis & 1 == 1)) else { continue };
+        if cost::cost(request, &other).nanoseconds < cost::cost(request, &best).nanoseconds {
+            best = other;
+        }
+    }
+    Ok(best)
+}
+
 impl Kernel for Winograd {
     fn name(&self) -> &'static str {
         "winograd-polyphase"
@@ -57,15 +69,15 @@ impl Kernel for Winograd {
         if request.weights.is_some_and(|facts| !facts.all_finite) {
             return Err(Declined::because("sums of weights that are not finite say nothing"));
         }
-        Blocking::new(request).map(drop)
+        blocking(request).map(drop)
     }
 
     fn variants(&self, request: &Request<'_>) -> Vec<Variant> {
-        Blocking::new(request).map(|b| Variant(b.name(request).into())).into_iter().collect()
+        blocking(request).map(|b| Variant(b.name(request).into())).into_iter().collect()
     }
 
     fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
-        match Blocking::new(request) {
+        match blocking(request) {
             Ok(blocking) => cost::cost(request, &blocking),
             // Not supported: never the cheapest.
             Err(_) => {
@@ -81,8 +93,8 @@ impl Kernel for Winograd {
         weights: Weights<'_>,
     ) -> Result<Box<dyn Prepared>, Refusal> {
         Ok(match r.dtype {
-            Dtype::F32 => Box::new(PreparedWinograd::<f32>::new(r, weights)?),
-            Dtype::F64 => Box::new(PreparedWinograd::<f64>::new(r, weights)?),
+            Dtype::F32 => Box::new(PreparedWinograd::<f32>::new(r, blocking(r)?, weights)?),
+            Dtype::F64 => Box::new(PreparedWinograd::<f64>::new(r, blocking(r)?, weights)?),
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Dtype, Tensor, TensorMut};
 use crate::microkernels::activation::activate;
+use crate::microkernels::copy::copy;
 use crate::microkernels::point_tile::{PointOperands, accumulate_point};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
@@ -34,8 +35,7 @@ pub struct PreparedWinograd<T> {
 }
 
 impl<T: Float> PreparedWinograd<T> {
-    pub fn new(request: &Request<'_>, weights: Weights<'_>) -> Result<Self, Refusal> {
-        let blocking = Blocking::new(request)?;
+    pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Refusal> {
         let (threads, scratch) = blocking.workers(request);
         let packed = blocking.group_weights() * blocking.groups;
         let mut prepared = Self {
@@ -114,19 +114,21 @@ impl<T: Float> WithSimd for Block<'_, '_, T> {
         let Self { plan, input, output, slot, task } = self;
         let b = &plan.blocking;
         let (points, rest) = slot.split_at_mut(b.points);
+        let (stage, rest) = rest.split_at_mut(b.stage);
         let (raw, rest) = rest.split_at_mut(2 * b.raw);
         let (sums, rest) = rest.split_at_mut(2 * b.sums);
         let source = Source { geometry: &plan.geometry, blocking: b, task: &task, input };
-        simd.vectorize(Fill { source, raw, points });
+        simd.vectorize(Fill { source, stage, raw, points });
         for block in task.blocks.clone() {
             let part = Channels { plan, task: &task, pair: &b.pairs[task.pair], output, block };
-            simd.vectorize(Finish { part, points, sums, outputs: &mut rest[..b.outputs] });
+            simd.vectorize(Finish { part, points, sums, row: &mut rest[..b.outputs] });
         }
     }
 }
 
 struct Fill<'a, T> {
     source: Source<'a, T>,
+    stage: &'a mut [T],
     raw: &'a mut [T],
     points: &'a mut [T],
 }
@@ -136,7 +138,7 @@ impl<T: Float> WithSimd for Fill<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.source.points(simd, self.raw, self.points);
+        self.source.points(simd, self.stage, self.raw, self.points);
     }
 }
 
@@ -153,7 +155,7 @@ struct Finish<'a, 'o, T> {
     part: Channels<'a, 'o, T>,
     points: &'a [T],
     sums: &'a mut [T],
-    outputs: &'a mut [T],
+    row: &'a mut [T],
 }
 
 impl<T: Float> WithSimd for Finish<'_, '_, T> {
@@ -161,25 +163,43 @@ impl<T: Float> WithSimd for Finish<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { part, mut points, sums, outputs } = self;
+        let Self { part, points, sums, row } = self;
         let b = &part.plan.blocking;
         let width = part.vectors() * b.lanes;
-        let x = &b.axes[2];
-        let begin = part.task.x * b.x_step * x.distance;
-        let row = (part.plan.geometry.output()[2] - begin).min(b.x_step * x.distance);
-        // Whole tiles may reach beyond the row.
-        let pitch = b.x_step * x.distance * width;
-        for (s, sub) in x.subs.iter().enumerate() {
-            let pixels = part.task.rows.len() * b.x_tiles(s, part.task.x);
-            let all = part.pair.points * sub.form.points();
-            let (own, rest) = points.split_at(all * b.padded_in() * pixels);
-            points = rest;
+        let (mut sums, mut other) = sums.split_at_mut(b.sums);
+        for (s, at, all) in part.subs() {
+            let pixels = part.pixels(s);
             if pixels > 0 {
-                part.products(simd, s, own, &mut sums[..all * pixels * width]);
-                part.turn_back(simd, s, sums, outputs, pitch);
+                let points = &points[at * b.padded_in()..][..all * pixels * b.padded_in()];
+                part.products(simd, s, points, &mut sums[at * width..][..all * pixels * width]);
             }
         }
-        part.store(simd, begin, row, pitch, outputs);
+        let [z, y] = part.forms();
+        for (axis, form) in [z, y].into_iter().enumerate() {
+            if form != Form::F11 {
+                for (s, at, all) in part.subs() {
+                    // Points of the axes further in, all that is left of this one's; a window for each output further out.
+                    let (windows, inner) = match axis {
+                        0 => (1, all / z.points()),
+                        _ => (z.outputs(), all / z.points() / y.points()),
+                    };
+                    let run = inner * part.pixels(s) * width;
+                    let turn = Turn {
+                        windows,
+                        run,
+                        from: at * width,
+                        from_window: form.points() * run,
+                        from_step: run,
+                        to: at * width,
+                        to_window: form.outputs() * run,
+                        to_step: run,
+                    };
+                    back(simd, form, turn, sums, None, other);
+                }
+                (sums, other) = (other, sums);
+            }
+        }
+        part.rows(simd, sums, row);
     }
 }
 
@@ -192,6 +212,26 @@ impl<T: Float> Channels<'_, '_, T> {
         self.plan.blocking.vectors(self.first_channel())
     }
 
+    /// Forms along z and y.
+    fn forms(&self) -> [Form; 2] {
+        [0, 1].map(|a| self.plan.blocking.axes[a].subs[self.pair.subs[a]].form)
+    }
+
+    /// Tiles of sub-phase `s` along x in the block.
+    fn pixels(&self, s: usize) -> usize {
+        self.task.rows.len() * self.plan.blocking.x_tiles(s, self.task.x)
+    }
+
+    /// Every sub-phase along x, with the points × tiles before it, and its points.
+    fn subs(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let mut before = 0;
+        self.plan.blocking.axes[2].subs.iter().enumerate().map(move |(s, sub)| {
+            let (at, all) = (before, self.pair.points * sub.form.points());
+            before += all * self.pixels(s);
+            (s, at, all)
+        })
+    }
+
     /// Sums over the input channels of every point of sub-phase `s` along x: `[point][tile row][tile][width]`.
     #[inline(always)]
     fn products<S: Simd>(&self, simd: S, s: usize, points: &[T], sums: &mut [T]) {
@@ -199,7 +239,7 @@ impl<T: Float> Channels<'_, '_, T> {
         let (vectors, lanes) = (self.vectors(), b.lanes);
         let (width, channels) = (vectors * lanes, b.padded_in());
         let all = self.pair.points * b.axes[2].subs[s].form.points();
-        let pixels = sums.len() / (all * width);
+        let pixels = self.pixels(s);
         let weights = b.weights_at(self.task.group, self.pair, self.first_channel())
             + self.pair.points * b.x_before[s] * channels * width;
         let weights = &self.plan.weights[weights..][..all * channels * width];
@@ -222,78 +262,74 @@ impl<T: Float> Channels<'_, '_, T> {
         }
     }
 
-    /// Turns the sums of sub-phase `s` along x back: along z and y between the two halves of `sums`, along x with the bias
-    /// to the output rows, `[tile row][output z][output y][x][width]`, rows at distance `pitch`.
+    /// Image and position of output row `o` of the windows of a tile row, if it lies inside the output.
     #[inline(always)]
-    fn turn_back<S: Simd>(&self, simd: S, s: usize, sums: &mut [T], outputs: &mut [T], pitch: usize) {
+    fn place(&self, tile_row: usize, o: usize) -> Option<(usize, [usize; 3])> {
         let b = &self.plan.blocking;
-        let [z, y] = self.forms();
-        let (x, sub) = (&b.axes[2], &b.axes[2].subs[s]);
-        let width = self.vectors() * b.lanes;
-        let tiles = b.x_tiles(s, self.task.x);
-        let point = self.task.rows.len() * tiles * width;
-        let row = sub.form.points() * point;
-        let (mut from, mut to) = sums.split_at_mut(b.sums);
-        if z != Form::F11 {
-            let run = y.points() * row;
-            back(simd, z, Turn::single(run, 0, run, 0, run), from, None, to);
-            (from, to) = (to, from);
+        let [z, y] = [0, 1].map(|a| b.axes[a].subs[self.pair.subs[a]]);
+        let (ty, rest) = (tile_row % y.tiles, tile_row / y.tiles);
+        let (tz, n) = (rest % z.tiles, rest / z.tiles);
+        let my = y.form.outputs();
+        let (oz, oy) = (tz * z.form.outputs() + o / my, ty * my + o % my);
+        let begin = self.task.x * b.x_step * b.axes[2].distance;
+        let z_at = z.first_output + oz * b.axes[0].distance;
+        let y_at = y.first_output + oy * b.axes[1].distance;
+        (oz < z.outputs && oy < y.outputs).then_some((n, [z_at, y_at, begin]))
+    }
+
+    /// Outputs of a row in the block; whole tiles may reach beyond them.
+    fn length(&self) -> usize {
+        let b = &self.plan.blocking;
+        let step = b.x_step * b.axes[2].distance;
+        (self.plan.geometry.output()[2] - self.task.x * step).min(step)
+    }
+
+    /// Asks for the cache lines of a row that [`Channels::store_row`] will write.
+    #[inline(always)]
+    fn expect(&self, n: usize, at: [usize; 3]) {
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let first = self.first_channel();
+        let channels = (self.vectors() * b.lanes).min(b.group_out - first);
+        let start = g.output_at(n, self.task.group * b.group_out + first, at);
+        let (strips, step, length) = match g.problem().layout() {
+            Layout::Nchw => (channels, g.output_plane(), self.length()),
+            Layout::Nhwc => (self.length(), g.problem().out_channels(), channels),
+        };
+        for start in (0..strips).map(|i| start + i * step) {
+            self.output.prefetch(start..start + length, b.line);
         }
-        if y != Form::F11 {
-            for oz in 0..z.outputs() {
-                let turn = Turn::single(row, oz * y.points() * row, row, oz * y.outputs() * row, row);
-                back(simd, y, turn, from, None, to);
-            }
-            from = to;
-        }
+    }
+
+    /// Turns one output row after the other back along x, with the bias, activates and stores it: it stays in the level-1
+    /// cache. `sums`: for each sub-phase along x `[output z][output y][point x][tile row][tile][width]`.
+    #[inline(always)]
+    fn rows<S: Simd>(&self, simd: S, sums: &[T], row: &mut [T]) {
+        let b = &self.plan.blocking;
+        let rows: usize = self.forms().map(Form::outputs).iter().product();
+        let (x, width) = (&b.axes[2], self.vectors() * b.lanes);
         let bias = &self.plan.bias[self.task.group * b.padded_out() + self.first_channel()..][..width];
-        for r in 0..self.task.rows.len() {
-            for o in 0..z.outputs() * y.outputs() {
-                let turn = Turn {
-                    windows: tiles,
-                    run: width,
-                    from: o * row + r * tiles * width,
-                    from_window: width,
-                    from_step: point,
-                    to: (r * z.outputs() * y.outputs() + o) * pitch + sub.first_output * width,
-                    to_window: sub.form.outputs() * x.distance * width,
-                    to_step: x.distance * width,
-                };
-                back(simd, sub.form, turn, from, Some(bias), outputs);
-            }
-        }
-    }
-
-    /// Forms along z and y.
-    fn forms(&self) -> [Form; 2] {
-        [0, 1].map(|a| self.plan.blocking.axes[a].subs[self.pair.subs[a]].form)
-    }
-
-    /// Activates and stores the output rows, `length` elements of each from `begin` on.
-    #[inline(always)]
-    fn store<S: Simd>(&self, simd: S, begin: usize, length: usize, pitch: usize, outputs: &mut [T]) {
-        let b = &self.plan.blocking;
-        let [mz, my] = self.forms().map(Form::outputs);
-        let width = self.vectors() * b.lanes;
-        let mut rows = outputs.chunks_exact_mut(pitch);
-        for tile_row in self.task.rows.clone() {
-            let [z, y] = [0, 1].map(|a| b.axes[a].subs[self.pair.subs[a]]);
-            let (ty, rest) = (tile_row % y.tiles, tile_row / y.tiles);
-            let (tz, n) = (rest % z.tiles, rest / z.tiles);
-            for oz in tz * mz..(tz + 1) * mz {
-                for oy in ty * my..(ty + 1) * my {
-                    let row = rows.next().expect("a row for each");
-                    if oz < z.outputs && oy < y.outputs {
-                        let at = [
-                            z.first_output + oz * b.axes[0].distance,
-                            y.first_output + oy * b.axes[1].distance,
-                            begin,
-                        ];
-                        let row = &mut row[..length * width];
-                        activate(self.plan.epilogue.activation, row);
-                        self.store_row(simd, n, at, row);
-                    }
+        for (r, tile_row) in self.task.rows.clone().enumerate() {
+            for o in 0..rows {
+                let Some((n, at)) = self.place(tile_row, o) else { continue };
+                self.expect(n, at);
+                for (s, before, _) in self.subs() {
+                    let sub = &x.subs[s];
+                    let (tiles, point) = (b.x_tiles(s, self.task.x), self.pixels(s) * width);
+                    let turn = Turn {
+                        windows: tiles,
+                        run: width,
+                        from: before * width + o * sub.form.points() * point + r * tiles * width,
+                        from_window: width,
+                        from_step: point,
+                        to: sub.first_output * width,
+                        to_window: sub.form.outputs() * x.distance * width,
+                        to_step: x.distance * width,
+                    };
+                    back(simd, sub.form, turn, sums, Some(bias), row);
                 }
+                let row = &mut row[..self.length() * width];
+                activate(self.plan.epilogue.activation, row);
+                self.store_row(simd, n, at, row);
             }
         }
     }
@@ -317,7 +353,7 @@ impl<T: Float> Channels<'_, '_, T> {
                 for (i, pixel) in row.chunks_exact(width).enumerate() {
                     // SAFETY: as above.
                     let to = unsafe { self.output.slice_mut(start + i * step, channels) };
-                    to.copy_from_slice(&pixel[..channels]);
+                    copy(simd, &pixel[..channels], to);
                 }
             }
         }

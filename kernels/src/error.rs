@@ -102,6 +102,12 @@ pub enum Error {
     /// The kernel has no variant of that name for this request.
     #[error("kernel '{kernel}' has no variant '{name}' here (it has: {available})")]
     UnknownVariant { kernel: String, name: String, available: String },
+    /// A pinned choice that cannot be planned as it was pinned.
+    #[error("pinned layer {layer}: {problem}")]
+    PinBroken { layer: String, problem: String },
+    /// A file of choices that cannot be read.
+    #[error("cannot read the choices in {path}: {problem}")]
+    Choices { path: String, problem: String },
     /// Every kernel declined; the reasons of all.
     #[error("no kernel takes this problem: {reasons}")]
     NoKernel { reasons: String },

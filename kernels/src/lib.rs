@@ -35,7 +35,8 @@
 //!
 //! # Features and versions
 //!
-//! There are no cargo features: the instruction set (portable, AVX2, AVX-512, NEON) is found when the program runs, and
+//! One cargo feature, on by default: `shipped-choices` compiles in which kernel was fastest on the machines and layers that
+//! were measured before the release ([`planning::choice`]). The instruction set (portable, AVX2, AVX-512, NEON) is found when the program runs, and
 //! [`ISA_VARIABLE`] (`TCONV_ISA`) overrides it. Threads are those of the caller's rayon pool.
 #![doc = concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " or later.")]
 //!
@@ -56,11 +57,13 @@ pub mod reference;
 pub use contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
 pub use contract::request::{Cost, Declined, Refusal, Request, Variant, WeightFacts, Weights};
 pub use error::Error;
+pub use machine::fingerprint::Fingerprint;
 pub use machine::isa::{ISA_VARIABLE, Isa, Target};
 pub use machine::roofs::Roofs;
 pub use machine::scratch::{Bytes64, Scratch};
 pub use machine::tensor::{Dtype, Element, Tensor, TensorMut};
-pub use planning::plan::{ChosenBy, Plan};
+pub use planning::choice::{Choice, Choices, ChosenBy, Estimate, Pin};
+pub use planning::plan::Plan;
 pub use planning::planner::{Planner, Verdict};
 pub use planning::registry::Registry;
 pub use problem::auto_pad::{AutoPad, Convention};

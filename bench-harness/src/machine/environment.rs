@@ -130,7 +130,7 @@ fn parse_load(text: &str) -> Option<[f64; 3]> {
 }
 
 /// Processors that are switched on, whoever may use them.
-pub(super) fn online_cpus() -> Option<usize> {
+fn online_cpus() -> Option<usize> {
     count_list(&fs::read_to_string("/sys/devices/system/cpu/online").ok()?)
 }
 

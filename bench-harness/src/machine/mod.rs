@@ -1,11 +1,10 @@
 //! The machine that results belong to: what it is, what built the program, how busy it is, and its measured roofs.
 
 mod environment;
-mod fingerprint;
 mod roofs;
 mod sheet;
 
 pub use environment::{CpuTime, Environment, Toolchain};
-pub use fingerprint::Fingerprint;
 pub use roofs::{Bandwidth, Peak, Roofs, fma_peak, read_bandwidths};
 pub use sheet::{SHEET_SCHEMA, Sheet};
+pub use tconv::Fingerprint;

@@ -105,7 +105,7 @@ impl Job<'_> {
         let verdicts = self.planner.explain(problem, T::DTYPE, epilogue, Some(weights.kernel))?;
         let mut results = Results::default();
         let mut entries: Vec<Entry<T>> = Vec::new();
-        for Verdict { kernel, answer } in verdicts {
+        for Verdict { kernel, answer, .. } in verdicts {
             if !self.kernels.contains(&kernel.name()) {
                 continue;
             }

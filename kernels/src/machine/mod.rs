@@ -1,5 +1,6 @@
 //! WHERE it runs: instruction sets, typed memory, threads, and the roofs of the machine.
 
+pub mod fingerprint;
 pub mod isa;
 pub mod parallel;
 pub mod prefetch;

@@ -1,5 +1,6 @@
-//! WHICH kernel: the list, the planner, and the plan that a user runs.
+//! WHICH kernel: the list, measured choices, the planner, and the plan that a user runs.
 
+pub mod choice;
 pub mod plan;
 pub mod planner;
 pub mod registry;

@@ -7,18 +7,10 @@ use crate::contract::request::{Refusal, Variant, Weights};
 use crate::error::{Error, expect_len};
 use crate::machine::scratch::{Bytes64, Scratch};
 use crate::machine::tensor::Element;
+use crate::planning::choice::{Choice, ChosenBy};
 use crate::planning::planner::check_weights;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
-
-/// Where the choice of a kernel came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChosenBy {
-    /// The caller named it.
-    Caller,
-    /// The kernel that predicted the least time.
-    CostModel,
-}
 
 /// A prepared transposed convolution: packed weights, a fixed kernel, reusable and shareable.
 pub struct Plan<T> {
@@ -26,7 +18,7 @@ pub struct Plan<T> {
     epilogue: Epilogue,
     kernel: &'static dyn Kernel,
     variant: Variant,
-    chosen_by: ChosenBy,
+    choice: Choice,
     prepared: Box<dyn Prepared>,
     element: PhantomData<fn(T) -> T>,
 }
@@ -36,7 +28,7 @@ impl<T> std::fmt::Debug for Plan<T> {
         f.debug_struct("Plan")
             .field("kernel", &self.kernel.name())
             .field("variant", &self.variant)
-            .field("chosen_by", &self.chosen_by)
+            .field("choice", &self.choice)
             .field("problem", self.geometry.problem())
             .field("prepared", &self.prepared)
             .finish()
@@ -49,10 +41,17 @@ impl<T: Element> Plan<T> {
         epilogue: Epilogue,
         kernel: &'static dyn Kernel,
         variant: Variant,
-        chosen_by: ChosenBy,
+        choice: Choice,
         prepared: Box<dyn Prepared>,
     ) -> Self {
-        Self { geometry, epilogue, kernel, variant, chosen_by, prepared, element: PhantomData }
+        Self { geometry, epilogue, kernel, variant, choice, prepared, element: PhantomData }
+    }
+
+    /// The same, chosen by a pin.
+    pub(super) fn pinned(mut self, warning: Option<String>) -> Self {
+        self.choice.by = ChosenBy::Pin;
+        self.choice.warnings.extend(warning);
+        self
     }
 
     /// The kernel's name.
@@ -70,9 +69,9 @@ impl<T: Element> Plan<T> {
         self.kernel.guarantees()
     }
 
-    /// Who chose the kernel.
-    pub fn chosen_by(&self) -> ChosenBy {
-        self.chosen_by
+    /// Who chose the kernel, what was expected of it, and what its user should know.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
     }
 
     /// Sizes and lengths.

@@ -1,11 +1,14 @@
 //! From a problem and its weights to a plan: asks every kernel, takes the cheapest that agrees.
 
+use std::sync::Arc;
+
 use crate::contract::kernel::Kernel;
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, WeightFacts, Weights};
 use crate::error::{Error, expect_len};
 use crate::machine::isa::Target;
 use crate::machine::tensor::{Dtype, Element, Tensor};
-use crate::planning::plan::{ChosenBy, Plan};
+use crate::planning::choice::{self, Choice, Choices, ChosenBy, Estimate, Key, Sources};
+use crate::planning::plan::Plan;
 use crate::planning::registry::Registry;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
@@ -17,11 +20,17 @@ pub struct Verdict {
     pub kernel: &'static dyn Kernel,
     /// Its variant and cost, or the reason why it declines.
     pub answer: Result<(Variant, Cost), Declined>,
+    /// How long it will take, from all that is known; none where it declines.
+    pub estimate: Option<Estimate>,
 }
 
 impl std::fmt::Debug for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verdict").field("kernel", &self.kernel.name()).field("answer", &self.answer).finish()
+        f.debug_struct("Verdict")
+            .field("kernel", &self.kernel.name())
+            .field("answer", &self.answer)
+            .field("estimate", &self.estimate)
+            .finish()
     }
 }
 
@@ -34,6 +43,8 @@ pub struct Planner {
     max_scratch: Option<usize>,
     accuracy: Accuracy,
     deterministic: bool,
+    choices: Option<Arc<Choices>>,
+    without_shipped: bool,
 }
 
 impl Planner {
@@ -67,10 +78,21 @@ impl Planner {
         Self { accuracy, ..self }
     }
 
-    /// The same bits in every run: every built-in kernel does that on one target; `true` also pins the choice to the
-    /// order of the registry, so that no cost model can change it from one release to the next.
+    /// The same bits in every run: every built-in kernel promises that on one target. `true` also drops a kernel that was
+    /// seen to break the promise when it was measured. Which kernel is chosen may still change with measurements and
+    /// releases: a [`crate::Pin`] holds it.
     pub fn deterministic(self, deterministic: bool) -> Self {
         Self { deterministic, ..self }
+    }
+
+    /// Measured choices, which go before the shipped ones.
+    pub fn choices(self, choices: impl Into<Arc<Choices>>) -> Self {
+        Self { choices: Some(choices.into()), ..self }
+    }
+
+    /// Whether the choices that come with the library are used (they are, by default).
+    pub fn shipped(self, used: bool) -> Self {
+        Self { without_shipped: !used, ..self }
     }
 
     /// The kernels that it may choose from.
@@ -78,7 +100,7 @@ impl Planner {
         &self.registry
     }
 
-    /// Asks every kernel: the candidates, cheapest first, then those that decline. `weights`: their facts are used where
+    /// Asks every kernel: the candidates, the one to choose first, then those that decline. `weights`: their facts are used where
     /// given.
     pub fn explain(
         &self,
@@ -102,21 +124,13 @@ impl Planner {
         check_weights::<T>(&geometry, &weights, epilogue)?;
         let request = self.request(&geometry, T::DTYPE, epilogue, Some(weights.kernel))?;
         let mut reasons = Vec::new();
-        for Verdict { kernel, answer } in self.verdicts(&request)? {
+        for Verdict { kernel, answer, estimate } in self.verdicts(&request)? {
             let refusal = match answer {
                 Err(declined) => declined.into(),
                 Ok((variant, _)) => match kernel.prepare(&request, &variant, weights) {
                     Ok(prepared) => {
-                        let chosen_by =
-                            if self.only.is_some() { ChosenBy::Caller } else { ChosenBy::CostModel };
-                        return Ok(Plan::new(
-                            geometry.clone(),
-                            epilogue,
-                            kernel,
-                            variant,
-                            chosen_by,
-                            prepared,
-                        ));
+                        let choice = self.choice(estimate);
+                        return Ok(Plan::new(geometry.clone(), epilogue, kernel, variant, choice, prepared));
                     }
                     Err(refusal) => refusal,
                 },
@@ -130,6 +144,19 @@ impl Planner {
             }
         }
         Err(Error::NoKernel { reasons: reasons.join("; ") })
+    }
+
+    fn choice(&self, estimate: Option<Estimate>) -> Choice {
+        let nothing = Estimate {
+            nanoseconds: f64::NAN,
+            low: f64::NAN,
+            high: f64::NAN,
+            source: ChosenBy::Default,
+            like: None,
+        };
+        let estimate = estimate.unwrap_or(nothing);
+        let by = if self.only.is_some() { ChosenBy::Caller } else { estimate.source };
+        Choice { by, estimate, warnings: Vec::new() }
     }
 
     fn request<'a>(
@@ -155,11 +182,15 @@ impl Planner {
     }
 
     fn verdicts(&self, request: &Request<'_>) -> Result<Vec<Verdict>, Error> {
+        let sources =
+            Sources { user: self.choices.as_deref(), shipped: (!self.without_shipped).then(choice::shipped) };
         let mut verdicts = Vec::new();
         match &self.only {
             None => {
+                let key = Key::of(request);
                 for kernel in self.registry.iter() {
-                    verdicts.push(Verdict { kernel, answer: self.ask(kernel, None, request)? });
+                    let tuned = sources.variant(&key, kernel.name());
+                    verdicts.push(self.verdict(kernel, tuned.map_or(Wish::Advice, Wish::Tuned), request)?);
                 }
             }
             Some((name, variant)) => {
@@ -167,21 +198,27 @@ impl Planner {
                     name: name.clone(),
                     registered: self.registry.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
                 })?;
-                verdicts.push(Verdict { kernel, answer: self.ask(kernel, variant.as_deref(), request)? });
+                let wish = variant.as_deref().map_or(Wish::Advice, Wish::Exactly);
+                verdicts.push(self.verdict(kernel, wish, request)?);
             }
         }
-        if !self.deterministic {
-            let ns = |v: &Verdict| v.answer.as_ref().map_or(f64::INFINITY, |(_, cost)| cost.nanoseconds);
-            verdicts.sort_by(|a, b| ns(a).total_cmp(&ns(b)));
-        }
-        verdicts.sort_by_key(|v| v.answer.is_err());
+        choice::order(sources, request, &mut verdicts, self.deterministic);
         Ok(verdicts)
+    }
+
+    fn verdict(
+        &self,
+        kernel: &'static dyn Kernel,
+        wish: Wish<'_>,
+        request: &Request<'_>,
+    ) -> Result<Verdict, Error> {
+        Ok(Verdict { kernel, answer: self.ask(kernel, wish, request)?, estimate: None })
     }
 
     fn ask(
         &self,
         kernel: &'static dyn Kernel,
-        variant: Option<&str>,
+        wish: Wish<'_>,
         request: &Request<'_>,
     ) -> Result<Result<(Variant, Cost), Declined>, Error> {
         let allowed = kernel.guarantees().allowed_by(request.accuracy);
@@ -189,13 +226,15 @@ impl Planner {
             return Ok(Err(declined));
         }
         let variants = kernel.variants(request);
-        let chosen = match variant {
-            None => variants.first(),
-            Some(name) => variants.iter().find(|v| v.name() == name),
+        let named = |name: &str| variants.iter().find(|v| v.name() == name);
+        let chosen = match wish {
+            Wish::Advice => variants.first(),
+            Wish::Tuned(name) => named(name).or(variants.first()),
+            Wish::Exactly(name) => named(name),
         };
         let chosen = chosen.ok_or_else(|| Error::UnknownVariant {
             kernel: kernel.name().into(),
-            name: variant.unwrap_or("").into(),
+            name: if let Wish::Exactly(name) = wish { name.into() } else { String::new() },
             available: variants.iter().map(Variant::name).collect::<Vec<_>>().join(", "),
         })?;
         let cost = kernel.cost(request, chosen);
@@ -209,6 +248,17 @@ impl Planner {
         }
         Ok(Ok((chosen.clone(), cost)))
     }
+}
+
+/// Which variant of a kernel.
+#[derive(Clone, Copy)]
+enum Wish<'a> {
+    /// Its own advice.
+    Advice,
+    /// The fastest when it was measured, where it still exists.
+    Tuned(&'a str),
+    /// This one.
+    Exactly(&'a str),
 }
 
 pub(super) fn check_weights<T: Element>(

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
-use tconv::Isa;
 
-use super::environment::online_cpus;
+use crate::machine::isa::Isa;
 
-/// Results of machines with equal fingerprints may be compared.
+/// A kind of machine. Results of machines with equal fingerprints may be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Maker of the CPU.
@@ -26,6 +26,12 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// Of this machine, captured once.
+    pub fn here() -> &'static str {
+        static HERE: OnceLock<String> = OnceLock::new();
+        HERE.get_or_init(|| Self::capture().to_string())
+    }
+
     /// Of this machine; `unknown` and 0 where the system does not tell.
     pub fn capture() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -67,6 +73,16 @@ impl fmt::Display for Fingerprint {
 fn value_of<'a>(cpuinfo: &'a str, key: &str) -> Option<&'a str> {
     let mut pairs = cpuinfo.lines().filter_map(|line| line.split_once(':'));
     pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+}
+
+/// Processors that are switched on, whoever may use them: a list such as `0-3,8`.
+fn online_cpus() -> Option<usize> {
+    let list = fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    list.trim().split(',').try_fold(0usize, |sum, range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        sum.checked_add(last.checked_sub(first)?.checked_add(1)?)
+    })
 }
 
 /// Data and unified caches of the first core.

@@ -1,0 +1,177 @@
+//! From measured choices to an order of the kernels that agree to run a request.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use super::database::{Choices, Entry, Key};
+use super::line::Measured;
+use super::nearest;
+use crate::contract::request::Request;
+use crate::planning::planner::Verdict;
+use crate::problem::descriptor::Descriptor;
+
+/// Where the choice of a kernel came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChosenBy {
+    /// The caller named it.
+    Caller,
+    /// A pin named it, with its revision.
+    Pin,
+    /// Measured for exactly this problem, in the database of the caller.
+    Measured,
+    /// Measured for exactly this problem before the release.
+    Shipped,
+    /// Measured for problems like this one; the cost model carries it over.
+    Nearest,
+    /// Measured for this problem with another number of threads; the cost model carries it over.
+    OtherThreads,
+    /// Predicted by the kernels themselves.
+    CostModel,
+    /// No kernel predicts anything: the first of the registry.
+    Default,
+}
+
+impl fmt::Display for ChosenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Caller => "named by the caller",
+            Self::Pin => "pinned",
+            Self::Measured => "measured here",
+            Self::Shipped => "shipped",
+            Self::Nearest => "nearest",
+            Self::OtherThreads => "other threads",
+            Self::CostModel => "model",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// How long a run of a candidate is expected to take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Nanoseconds of one run.
+    pub nanoseconds: f64,
+    /// Lower end of the interval: of a measurement the 95 % interval of its noise, of a prediction what holds for two
+    /// problems of three.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// What it rests on.
+    pub source: ChosenBy,
+    /// The measured problem that it was carried over from.
+    pub like: Option<Descriptor>,
+}
+
+/// Why a plan has the kernel that it has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Who chose.
+    pub by: ChosenBy,
+    /// What was expected of the kernel.
+    pub estimate: Estimate,
+    /// What its user should know: a pinned kernel has become faster or slower.
+    pub warnings: Vec<String>,
+}
+
+/// The databases that may be asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::planning) struct Sources<'a> {
+    pub(in crate::planning) user: Option<&'a Choices>,
+    pub(in crate::planning) shipped: Option<&'a Choices>,
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn all(self) -> impl Iterator<Item = (&'a Choices, ChosenBy)> {
+        let user = self.user.map(|c| (c, ChosenBy::Measured));
+        user.into_iter().chain(self.shipped.map(|c| (c, ChosenBy::Shipped)))
+    }
+
+    /// The variant of a kernel that was fastest for exactly this request.
+    pub(in crate::planning) fn variant(self, key: &Key, kernel: &str) -> Option<&'a str> {
+        let mut lines = self.all().filter_map(|(choices, _)| choices.get(key));
+        lines.find_map(|e| e.measured.iter().find(|m| m.kernel == kernel)).map(|m| m.variant.as_str())
+    }
+}
+
+/// Gives every kernel that agrees an estimate, and puts the one to choose first.
+pub(in crate::planning) fn order(
+    sources: Sources<'_>,
+    request: &Request<'_>,
+    verdicts: &mut Vec<Verdict>,
+    deterministic: bool,
+) {
+    let key = Key::of(request);
+    let lines = || sources.all().filter_map(|(choices, by)| Some((choices.get(&key)?, by)));
+    if deterministic {
+        let strays = |v: &Verdict| lines().any(|(entry, _)| entry.is_seen_to_stray(v));
+        verdicts.retain(|v| v.answer.is_err() || !strays(v));
+    }
+    let exact = lines().find(|(entry, _)| entry.holds_for(verdicts));
+    let neighbours = nearest::neighbours(sources, &key, request);
+    for verdict in verdicts.iter_mut() {
+        let Ok((_, cost)) = &verdict.answer else { continue };
+        let measured = exact.and_then(|(entry, by)| Some((entry.valid(verdict)?, by)));
+        verdict.estimate = Some(match measured {
+            Some((m, source)) => {
+                let [nanoseconds, low, high] = m.ns;
+                Estimate { nanoseconds, low, high, source, like: None }
+            }
+            None => nearest::carry_over(&neighbours, verdict.kernel, cost.nanoseconds),
+        });
+    }
+    // Of an exact line only what was verified there can win; the sort keeps the order of the registry between equals.
+    verdicts.sort_by(|a, b| rank(a).cmp(&rank(b)).then(time(a).total_cmp(&time(b))));
+    if exact.is_some() {
+        prefer_small_scratch(verdicts);
+    }
+}
+
+fn rank(verdict: &Verdict) -> u8 {
+    match &verdict.estimate {
+        None => 2,
+        Some(e) if matches!(e.source, ChosenBy::Measured | ChosenBy::Shipped) => 0,
+        Some(_) => 1,
+    }
+}
+
+fn time(verdict: &Verdict) -> f64 {
+    verdict.estimate.as_ref().map_or(f64::INFINITY, |e| e.nanoseconds)
+}
+
+/// Ties within the interval of the fastest go to the smaller scratch.
+fn prefer_small_scratch(verdicts: &mut [Verdict]) {
+    let Some(best) = verdicts.first().and_then(|v| v.estimate) else { return };
+    let ties = verdicts.iter().take_while(|v| {
+        rank(v) == 0 && v.estimate.is_some_and(|e| e.low <= best.high && e.nanoseconds <= best.high)
+    });
+    let scratch = |v: &Verdict| v.answer.as_ref().map_or(usize::MAX, |(_, cost)| cost.scratch_bytes);
+    let least = ties.enumerate().min_by(|(i, a), (j, b)| match scratch(a).cmp(&scratch(b)) {
+        Ordering::Equal => i.cmp(j),
+        unequal => unequal,
+    });
+    if let Some((i, _)) = least {
+        verdicts[..=i].rotate_right(1);
+    }
+}
+
+impl Entry {
+    fn of(&self, verdict: &Verdict) -> Option<&Measured> {
+        let (variant, _) = verdict.answer.as_ref().ok()?;
+        self.measured.iter().find(|m| m.kernel == verdict.kernel.name() && m.variant == variant.name())
+    }
+
+    fn valid(&self, verdict: &Verdict) -> Option<&Measured> {
+        self.of(verdict).filter(|m| m.is_of(verdict.kernel.revisions()))
+    }
+
+    /// Whether the line still decides: the fastest of the candidates that may run now has not changed since.
+    fn holds_for(&self, verdicts: &[Verdict]) -> bool {
+        let stored = verdicts.iter().filter_map(|v| Some((self.of(v)?, v)));
+        let best = stored.min_by(|(a, _), (b, _)| a.ns[0].total_cmp(&b.ns[0]));
+        best.is_some_and(|(_, verdict)| self.valid(verdict).is_some())
+    }
+
+    fn is_seen_to_stray(&self, verdict: &Verdict) -> bool {
+        self.valid(verdict).is_some_and(|m| !m.deterministic)
+    }
+}

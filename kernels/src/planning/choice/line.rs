@@ -1,0 +1,98 @@
+//! One line of a choice database: a problem on a machine, and every candidate.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::kernel::Revisions;
+
+/// Grows when a field changes its meaning or vanishes; lines of other versions are rejected.
+pub const SCHEMA: u32 = 1;
+
+/// What was measured for one problem. A later line of a file replaces an earlier one for the same problem.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// [`crate::Fingerprint`] of the machine.
+    pub machine: String,
+    /// Instruction set.
+    pub isa: String,
+    /// Of the plan.
+    pub threads: usize,
+    /// State of the caches before each run: `warm`.
+    pub cache: String,
+    /// The layer, as [`crate::Descriptor`] prints it.
+    pub problem: String,
+    /// How thoroughly it was measured: `measure`, `patient` or `exhaustive`.
+    pub effort: String,
+    /// The fastest first, then those without a time.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A way to run the problem. The forms are told apart by their fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Candidate {
+    /// Verified, then timed.
+    Measured(Measured),
+    /// It does not take the problem.
+    Declined {
+        /// The kernel.
+        kernel: String,
+        /// Why not.
+        declined: String,
+    },
+    /// It was not timed.
+    Skipped {
+        /// The kernel.
+        kernel: String,
+        /// Its variant.
+        variant: String,
+        /// Why not: too slow to be worth it, or its answer was wrong.
+        skipped: String,
+    },
+}
+
+/// A verified candidate with its time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The kernel.
+    pub kernel: String,
+    /// Its variant.
+    pub variant: String,
+    /// `[numerics, speed]` of the kernel at that time.
+    pub revisions: [u32; 2],
+    /// Lower quartile of the time of one run, in nanoseconds, and the ends of its 95 % interval.
+    pub ns: [f64; 3],
+    /// Of the plan.
+    pub scratch_bytes: usize,
+    /// Two runs gave the same bits.
+    pub deterministic: bool,
+    /// Largest error of the verification, in units of u·Σ|x||w|.
+    pub max_error_u: f64,
+}
+
+impl Measured {
+    /// Whether the kernel is still the one that was measured.
+    pub fn is_of(&self, revisions: Revisions) -> bool {
+        self.revisions == [revisions.numerics, revisions.speed]
+    }
+
+    /// A time that can be one.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let [ns, low, high] = self.ns;
+        if ns.is_finite() && low > 0.0 && low <= ns && ns <= high && high.is_finite() {
+            return Ok(());
+        }
+        Err(format!("kernel '{}': the times {:?} are no interval", self.kernel, self.ns))
+    }
+}
+
+impl Line {
+    /// Candidates with a time.
+    pub fn measured(&self) -> impl Iterator<Item = &Measured> {
+        self.candidates.iter().filter_map(|candidate| match candidate {
+            Candidate::Measured(measured) => Some(measured),
+            _ => None,
+        })
+    }
+}

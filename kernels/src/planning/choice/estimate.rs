@@ -6,7 +6,7 @@ use std::fmt;
 use super::database::{Choices, Entry, Key};
 use super::line::Measured;
 use super::nearest;
-use crate::contract::request::Request;
+use crate::contract::request::{Declined, Request};
 use crate::planning::planner::Verdict;
 use crate::problem::descriptor::Descriptor;
 
@@ -97,17 +97,21 @@ impl<'a> Sources<'a> {
 pub(in crate::planning) fn order(
     sources: Sources<'_>,
     request: &Request<'_>,
-    verdicts: &mut Vec<Verdict>,
+    verdicts: &mut [Verdict],
     deterministic: bool,
 ) {
     let key = Key::of(request);
     let lines = || sources.all().filter_map(|(choices, by)| Some((choices.get(&key)?, by)));
     if deterministic {
         let strays = |v: &Verdict| lines().any(|(entry, _)| entry.is_seen_to_stray(v));
-        verdicts.retain(|v| v.answer.is_err() || !strays(v));
+        for verdict in verdicts.iter_mut().filter(|v| strays(v)) {
+            let reason = "two of its runs gave different bits when it was measured";
+            verdict.answer = Err(Declined::because(reason));
+        }
     }
     let exact = lines().find(|(entry, _)| entry.holds_for(verdicts));
-    let neighbours = nearest::neighbours(sources, &key, request);
+    // Beside an exact line nothing else can win, so that nobody needs to know more of it.
+    let neighbours = if exact.is_some() { Vec::new() } else { nearest::neighbours(sources, &key, request) };
     for verdict in verdicts.iter_mut() {
         let Ok((_, cost)) = &verdict.answer else { continue };
         let measured = exact.and_then(|(entry, by)| Some((entry.valid(verdict)?, by)));
@@ -172,6 +176,6 @@ impl Entry {
     }
 
     fn is_seen_to_stray(&self, verdict: &Verdict) -> bool {
-        self.valid(verdict).is_some_and(|m| !m.deterministic)
+        self.valid(verdict).is_some_and(|m| m.deterministic == Some(false))
     }
 }

@@ -65,8 +65,9 @@ pub struct Measured {
     pub ns: [f64; 3],
     /// Of the plan.
     pub scratch_bytes: usize,
-    /// Two runs gave the same bits.
-    pub deterministic: bool,
+    /// Whether two runs gave the same bits, where that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deterministic: Option<bool>,
     /// Largest error of the verification, in units of u·Σ|x||w|.
     pub max_error_u: f64,
 }

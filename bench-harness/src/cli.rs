@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tconv::Registry;
 
-use crate::commands::{compare, describe, doctor, import, list, measure, merge, rank, report, serve, verify};
+use crate::commands::{
+    choose, compare, describe, doctor, import, list, measure, merge, rank, report, serve, tune, verify,
+};
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -65,6 +67,10 @@ enum Command {
     Rank(rank::Args),
     /// Measure two kernels, libraries or builds against each other, and say which is faster
     Compare(compare::Args),
+    /// Say which kernel runs a layer best, how that is known, and what it would cost to do without it
+    Choose(choose::Args),
+    /// Measure candidates, so that choices rest on this machine
+    Tune(tune::Args),
     /// Turn recorded runs into a page, a Markdown report, or tables of a document
     Report(report::Args),
     /// Put recorded runs into one file
@@ -93,6 +99,8 @@ pub fn main(context: Context) -> ExitCode {
         Command::Measure(args) => measure::run(args, &context),
         Command::Rank(args) => rank::run(args, &context),
         Command::Compare(args) => compare::run(args, &context),
+        Command::Choose(args) => choose::run(args, &context),
+        Command::Tune(args) => tune::run(args, &context),
         Command::Report(args) => report::run(args, &context),
         Command::Merge(args) => merge::run(args, &context),
         Command::Doctor(args) => doctor::run(args, &context),

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod builds;
+pub mod choices;
 pub mod cli;
 pub mod commands;
 pub mod data;

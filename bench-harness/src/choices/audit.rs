@@ -1,0 +1,185 @@
+//! What a choice costs where it could not be measured: every layer is judged by a planner that never saw it.
+
+use tconv::planning::choice::{Candidate, Line};
+use tconv::{Choices, ChosenBy, Descriptor, Isa, Layout, Planner, Registry, Target};
+
+use crate::cli::Failure;
+use crate::format::percent;
+use crate::output;
+use crate::runs::RecordedRun;
+use crate::statistics::geometric_mean;
+
+use super::lines;
+
+/// The most that the mean choice may lose against the best.
+pub const MEAN_LIMIT: f64 = 0.03;
+/// The most that any choice may lose.
+pub const WORST_LIMIT: f64 = 0.25;
+
+/// A recorded run as lines of a database.
+#[derive(Debug)]
+pub struct Source {
+    /// Name of the file.
+    pub name: String,
+    /// Only kernels of ours, with warm caches.
+    pub lines: Vec<Line>,
+}
+
+impl Source {
+    /// Every run of one file, each a source.
+    pub fn of(run: &RecordedRun) -> Self {
+        let warm = run.measurements.iter().filter(|m| m.cache == "warm");
+        let machine = run.header.machine.to_string();
+        Self { name: run.source.clone(), lines: lines::of_measurements(&machine, "patient", warm) }
+    }
+}
+
+/// One judged choice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// The layer.
+    pub descriptor: Descriptor,
+    /// Threads of the plan.
+    pub threads: usize,
+    /// What was chosen without knowing it.
+    pub pick: String,
+    /// Where that came from.
+    pub source: ChosenBy,
+    /// What was the fastest.
+    pub best: String,
+    /// Time of the pick over that of the best, less 1; infinite where the pick has no time.
+    pub regret: f64,
+}
+
+/// Judges every line of `judged` by what `known` says of other layers.
+pub fn judge(judged: &[Line], known: &[&Line], registry: &Registry) -> Result<Vec<Case>, Failure> {
+    let parsed = |line: &Line| line.problem.parse::<Descriptor>();
+    let layer = |d: &Descriptor| d.problem.with_layout(Layout::Nchw);
+    let known: Vec<(Descriptor, &Line)> =
+        known.iter().map(|line| Ok((parsed(line)?, *line))).collect::<Result<_, tconv::Error>>()?;
+    let mut cases = Vec::new();
+    for line in judged {
+        let descriptor = parsed(line)?;
+        // The same sizes in another layout, type or number of threads would give it away.
+        let others =
+            known.iter().filter(|(d, other)| layer(d) != layer(&descriptor) && other.machine == line.machine);
+        let choices = Choices::from_lines(others.map(|(_, line)| *line));
+        let target = Target { isa: Isa::by_name(&line.isa)?, threads: line.threads };
+        let planner =
+            Planner::new().with_registry(registry.clone()).on(target).choices(choices).shipped(false);
+        cases.extend(case(line, descriptor, &planner)?);
+    }
+    Ok(cases)
+}
+
+/// None where the line has no time at all.
+fn case(line: &Line, descriptor: Descriptor, planner: &Planner) -> Result<Option<Case>, Failure> {
+    let Some(best) = line.measured().min_by(|a, b| a.ns[0].total_cmp(&b.ns[0])) else { return Ok(None) };
+    let verdicts = planner.explain(&descriptor.problem, descriptor.dtype, descriptor.epilogue, None)?;
+    // Kernels that came later, or that have learnt to take the layer since, have no time to be judged by.
+    let took_part = |name: &str| {
+        line.candidates.iter().any(|c| match c {
+            Candidate::Measured(m) => m.kernel == name,
+            Candidate::Skipped { kernel, .. } => kernel == name,
+            Candidate::Declined { .. } => false,
+        })
+    };
+    let pick = verdicts.iter().find(|v| v.answer.is_ok() && took_part(v.kernel.name()));
+    let Some((pick, estimate)) = pick.and_then(|v| Some((v.kernel.name(), v.estimate?))) else {
+        return Ok(None);
+    };
+    let time = line.measured().find(|m| m.kernel == pick).map_or(f64::INFINITY, |m| m.ns[0]);
+    Ok(Some(Case {
+        descriptor,
+        threads: line.threads,
+        pick: pick.into(),
+        source: estimate.source,
+        best: best.kernel.clone(),
+        regret: time / best.ns[0] - 1.0,
+    }))
+}
+
+/// Mean and worst of some cases.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Regret {
+    /// Geometric mean of the ratios, less 1.
+    pub mean: f64,
+    /// The largest.
+    pub worst: f64,
+}
+
+impl Regret {
+    /// Of no case it is none at all.
+    pub fn of(cases: &[Case]) -> Self {
+        let worst = cases.iter().map(|c| c.regret).fold(0.0, f64::max);
+        let mean =
+            if cases.is_empty() { 0.0 } else { geometric_mean(cases.iter().map(|c| 1.0 + c.regret)) - 1.0 };
+        Self { mean, worst }
+    }
+
+    /// Whether both are small enough.
+    pub fn holds(self) -> bool {
+        self.mean <= MEAN_LIMIT && self.worst <= WORST_LIMIT
+    }
+}
+
+/// The sources with their regret, and the choices that lose most.
+pub fn text(judged: &[(String, Vec<Case>)], shown: usize) -> String {
+    let mut table = output::table(&["judged", "layers", "best chosen", "mean", "worst"], 1);
+    for (name, cases) in judged {
+        let Regret { mean, worst } = Regret::of(cases);
+        let right = cases.iter().filter(|c| c.pick == c.best).count();
+        table.add_row([
+            name.clone(),
+            cases.len().to_string(),
+            right.to_string(),
+            percent(mean),
+            percent(worst),
+        ]);
+    }
+    let mut text = output::render(&table);
+    let mut all: Vec<&Case> = judged.iter().flat_map(|(_, cases)| cases).filter(|c| c.regret > 0.0).collect();
+    all.sort_by(|a, b| b.regret.total_cmp(&a.regret));
+    if !all.is_empty() && shown > 0 {
+        let mut table = output::table(&["regret", "threads", "chosen", "source", "best", "layer"], 6);
+        for c in all.iter().take(shown) {
+            table.add_row([
+                percent(c.regret),
+                c.threads.to_string(),
+                c.pick.clone(),
+                c.source.to_string(),
+                c.best.clone(),
+                c.descriptor.to_string(),
+            ]);
+        }
+        text += &format!("\n{}", output::render(&table));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regret_has_two_limits() {
+        let case = |regret| Case {
+            descriptor: "f32:nchw:1x1x2x2:o1:k2x2".parse().unwrap(),
+            threads: 1,
+            pick: "a".into(),
+            source: ChosenBy::CostModel,
+            best: "b".into(),
+            regret,
+        };
+        assert!(Regret::of(&[]).holds());
+        let two = Regret::of(&[case(0.21), case(0.0)]);
+        assert!((two.mean - 0.1).abs() < 1e-12 && two.worst == 0.21 && !two.holds());
+        let mut many = vec![case(0.0); 20];
+        many.push(case(0.24));
+        assert!(Regret::of(&many).holds());
+        many.push(case(0.26));
+        assert!(!Regret::of(&many).holds());
+        many.push(case(f64::INFINITY));
+        assert_eq!(Regret::of(&many).worst, f64::INFINITY);
+    }
+}

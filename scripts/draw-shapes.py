@@ -2,6 +2,7 @@
 """Draws layers at random from a conformance set, as a set of workloads: for judging choices on shapes that fitted nothing.
 
     scripts/draw-shapes.py TUPLES.tsv > bench-harness/workloads/drawn.toml
+    scripts/draw-shapes.py TUPLES.tsv --rest > bench-harness/workloads/rest.toml    # those that were not drawn: for fitting
 
 TUPLES.tsv has the columns of shared/conformance/tuples.tsv. Taken: legal ones of at least 5 MFLOP (and at most 10 GFLOP, 1 GiB
 of tensors), each problem once, none that is in the zoo. The seed decides; the file says which it was.
@@ -55,6 +56,7 @@ def main():
     parser.add_argument("tuples", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--rest", action="store_true", help="print what was not drawn")
     arguments = parser.parse_args()
     seen, candidates = set(known()), []
     with open(arguments.tuples, encoding="utf-8", newline="") as file:
@@ -68,8 +70,14 @@ def main():
                 candidates.append((row, sizes, counts))
     candidates.sort(key=lambda c: c[0]["#id"])
     drawn = random.Random(arguments.seed).sample(candidates, arguments.count)
-    print(f"# {arguments.count} of {len(candidates)} problems of at least 5 MFLOP, drawn with seed {arguments.seed} by scripts/draw-shapes.py.")
-    print("# They are held out: nothing is fitted to them, and choices are judged on them (`tconv choose --audit`).")
+    what = f"{len(candidates)} problems of at least 5 MFLOP; {arguments.count} were drawn with seed {arguments.seed} by scripts/draw-shapes.py"
+    if arguments.rest:
+        ids = {row["#id"] for row, _, _ in drawn}
+        drawn = [c for c in candidates if c[0]["#id"] not in ids]
+        print(f"# Of {what}; here are the others.\n# Cost models and choices may be fitted to them.")
+    else:
+        print(f"# Of {what}: these.")
+        print("# They are held out: nothing is fitted to them, and choices are judged on them (`tconv choose --audit`).")
     for row, sizes, (n, cin, cout, groups) in sorted(drawn, key=lambda c: c[0]["#id"]):
         print(f'\n[[layer]]\nname = "{row["#id"]}"\nbatch = {n}\nin_channels = {cin}\nout_channels = {cout}\ngroups = {groups}')
         for name, key in [("input", "in"), ("kernel", "kernel"), ("stride", "stride"), ("padding", "pads_begin"),

@@ -1,12 +1,17 @@
 //! Peak rate and bandwidths, from which kernels predict their cost.
 
+use crate::machine::fingerprint::Fingerprint;
 use crate::machine::isa::Isa;
+use crate::machine::measured::MEASURED;
 use crate::machine::tensor::Dtype;
 
-/// What one core can do at most.
+/// Part of the measured peak that the kernels' own constants refer to: what a loop with loads sustains.
+const SUSTAINED: f64 = 0.85;
+
+/// What one core can do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Roofs {
-    /// Floating-point operations per nanosecond in f32 multiply-adds (GFLOP/s), one core.
+    /// Sustained multiply-adds: floating-point operations per nanosecond (GFLOP/s), one core.
     pub gflops: f64,
     /// Bytes per nanosecond (GB/s) from and to DRAM.
     pub dram: f64,
@@ -15,15 +20,24 @@ pub struct Roofs {
 }
 
 impl Roofs {
-    /// Orders of magnitude for a machine that nobody measured: only ratios between kernels depend on them.
+    /// What kernels predict from: as measured on machines of this kind, where a run was recorded on one
+    /// (`scripts/ship-choices.py`), else orders of magnitude. Nothing is measured here.
     pub fn assumed(isa: Isa, dtype: Dtype) -> Self {
-        let f32_rate = match isa.name() {
-            "avx512" | "avx2" => 100.0,
-            "neon" => 40.0,
-            _ => 12.0,
-        };
+        let recorded =
+            MEASURED.iter().find(|(machine, name, _)| *name == isa.name() && *machine == Fingerprint::here());
+        let [peak, dram, l2] = recorded.map_or(Self::unseen(isa), |(.., roofs)| *roofs);
         let per_element = dtype.size() as f64 / 4.0;
-        Self { gflops: f32_rate / per_element, dram: 20.0, l2: 100.0 }
+        Self { gflops: SUSTAINED * peak / per_element, dram, l2 }
+    }
+
+    /// A machine that nobody measured: only ratios between kernels depend on these.
+    fn unseen(isa: Isa) -> [f64; 3] {
+        let peak = match isa.name() {
+            "avx512" | "avx2" => 118.0,
+            "neon" => 47.0,
+            _ => 14.0,
+        };
+        [peak, 20.0, 100.0]
     }
 
     /// Nanoseconds of `multiply_adds` at `share` of the peak.

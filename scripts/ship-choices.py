@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Takes recorded runs into the library: the choices that it ships, and the roofs from which its kernels predict.
+"""Takes recorded runs into the library: the choices that it ships, the roofs from which its kernels predict, and
+how far these predictions are off.
 
     scripts/ship-choices.py             # writes kernels/src/planning/choice/shipped.jsonl and kernels/src/machine/measured.rs
     scripts/ship-choices.py --check     # fails where one of them is not what the recorded runs say
@@ -17,7 +18,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results/runs"
 SHIPPED = ROOT / "kernels/src/planning/choice/shipped.jsonl"
-ROOFS = ROOT / "kernels/src/machine/measured.rs"
+MEASURED = ROOT / "kernels/src/machine/measured.rs"
 SCHEMA = {"run": 2, "choice": 1}
 SLOWEST = 3.0
 
@@ -111,11 +112,26 @@ def roofs(all_runs):
                 found = peak["gflops"], read["DRAM"], read["L2"]
                 key = fingerprint(header["machine"]), peak["isa"]
                 best[key] = tuple(map(max, zip(found, best.get(key, found))))
-    text = ("//! Roofs of machines that runs were recorded on. Written by scripts/ship-choices.py: do not edit.\n\n"
+    text = ("//! What recorded runs say of machines, and of predictions. Written by scripts/ship-choices.py: do not edit.\n\n"
             "/// Machine, instruction set; f32 GFLOP/s, and GB/s from DRAM and the level-2 cache, of one core.\n"
             f"pub(super) const MEASURED: [(&str, &str, [f64; 3]); {len(best)}] =\n    [")
     rows = [f'("{machine}", "{isa}", {json.dumps([float(f"{x:.3g}") for x in values])})' for (machine, isa), values in sorted(best.items())]
     return text + ", ".join(rows) + "];\n"
+
+
+def spreads(all_runs):
+    """Of each kernel: root mean square of the logarithm of measured over predicted time, with a prior of three at 0.3."""
+    errors = {}
+    for _, measurements in all_runs:
+        for m in measurements:
+            if m.get("peer") is None and m.get("verified") and m.get("predicted_ns") and m["stopped"] != "once":
+                errors.setdefault(m["kernel"], []).append(math.log(m["q1_ns"] / m["predicted_ns"]))
+    text = ("\n/// Two of three predictions of a kernel lie within this factor (logarithm) of the measured time.\n"
+            f"pub(crate) const SPREADS: [(&str, f64); {len(errors)}] = [\n")
+    for kernel, e in sorted(errors.items()):
+        spread = math.sqrt((sum(x * x for x in e) + 3 * 0.3**2) / (len(e) + 3))
+        text += f'    ("{kernel}", {spread:.2f}),\n'
+    return text + "];\n"
 
 
 def main():
@@ -124,7 +140,7 @@ def main():
     arguments = parser.parse_args()
     all_runs = runs()
     stale = []
-    for path, text in [(SHIPPED, choices(all_runs)), (ROOFS, roofs(all_runs))]:
+    for path, text in [(SHIPPED, choices(all_runs)), (MEASURED, roofs(all_runs) + spreads(all_runs))]:
         if arguments.check:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 stale.append(path.relative_to(ROOT))

@@ -51,7 +51,7 @@ pub struct Case {
     pub regret: f64,
 }
 
-/// Judges every line of `judged` by what `known` says of other layers.
+/// Judges every line of `judged` by what `known` says of other layers. A line may give no case.
 pub fn judge(judged: &[Line], known: &[&Line], registry: &Registry) -> Result<Vec<Case>, Failure> {
     let parsed = |line: &Line| line.problem.parse::<Descriptor>();
     let layer = |d: &Descriptor| d.problem.with_layout(Layout::Nchw);
@@ -72,7 +72,7 @@ pub fn judge(judged: &[Line], known: &[&Line], registry: &Registry) -> Result<Ve
     Ok(cases)
 }
 
-/// None where the line has no time at all.
+/// None where the line has no time, or the pick ran but once, cold: such a time says little.
 fn case(line: &Line, descriptor: Descriptor, planner: &Planner) -> Result<Option<Case>, Failure> {
     let Some(best) = line.measured().min_by(|a, b| a.ns[0].total_cmp(&b.ns[0])) else { return Ok(None) };
     let verdicts = planner.explain(&descriptor.problem, descriptor.dtype, descriptor.epilogue, None)?;
@@ -88,7 +88,11 @@ fn case(line: &Line, descriptor: Descriptor, planner: &Planner) -> Result<Option
     let Some((pick, estimate)) = pick.and_then(|v| Some((v.kernel.name(), v.estimate?))) else {
         return Ok(None);
     };
-    let time = line.measured().find(|m| m.kernel == pick).map_or(f64::INFINITY, |m| m.ns[0]);
+    let of_pick = line.measured().find(|m| m.kernel == pick);
+    if of_pick.is_some_and(|m| m.ns[1] == m.ns[2] && m.kernel != best.kernel) {
+        return Ok(None);
+    }
+    let time = of_pick.map_or(f64::INFINITY, |m| m.ns[0]);
     Ok(Some(Case {
         descriptor,
         threads: line.threads,
@@ -97,6 +101,17 @@ fn case(line: &Line, descriptor: Descriptor, planner: &Planner) -> Result<Option
         best: best.kernel.clone(),
         regret: time / best.ns[0] - 1.0,
     }))
+}
+
+/// A source and what its layers gave.
+#[derive(Debug)]
+pub struct Judged {
+    /// Of the source.
+    pub name: String,
+    /// In its order.
+    pub cases: Vec<Case>,
+    /// Layers that gave none.
+    pub open: usize,
 }
 
 /// Mean and worst of some cases.
@@ -124,21 +139,16 @@ impl Regret {
 }
 
 /// The sources with their regret, and the choices that lose most.
-pub fn text(judged: &[(String, Vec<Case>)], shown: usize) -> String {
-    let mut table = output::table(&["judged", "layers", "best chosen", "mean", "worst"], 1);
-    for (name, cases) in judged {
+pub fn text(judged: &[Judged], shown: usize) -> String {
+    let mut table = output::table(&["judged", "layers", "open", "best chosen", "mean", "worst"], 1);
+    for Judged { name, cases, open } in judged {
         let Regret { mean, worst } = Regret::of(cases);
         let right = cases.iter().filter(|c| c.pick == c.best).count();
-        table.add_row([
-            name.clone(),
-            cases.len().to_string(),
-            right.to_string(),
-            percent(mean),
-            percent(worst),
-        ]);
+        let counts = [cases.len(), *open, right].map(|n| n.to_string());
+        table.add_row([&[name.clone()], &counts[..], &[percent(mean), percent(worst)]].concat());
     }
     let mut text = output::render(&table);
-    let mut all: Vec<&Case> = judged.iter().flat_map(|(_, cases)| cases).filter(|c| c.regret > 0.0).collect();
+    let mut all: Vec<&Case> = judged.iter().flat_map(|j| &j.cases).filter(|c| c.regret > 0.0).collect();
     all.sort_by(|a, b| b.regret.total_cmp(&a.regret));
     if !all.is_empty() && shown > 0 {
         let mut table = output::table(&["regret", "threads", "chosen", "source", "best", "layer"], 6);

@@ -8,7 +8,7 @@ use tconv::{Accuracy, Isa, Planner};
 use super::layers::LayerArgs;
 use super::rank::command_line;
 use super::tune::TuneArgs;
-use crate::choices::audit::{self, MEAN_LIMIT, Regret, Source, WORST_LIMIT};
+use crate::choices::audit::{self, Judged, MEAN_LIMIT, Regret, Source, WORST_LIMIT};
 use crate::choices::{Answer, Effort, answer, emit};
 use crate::cli::{Context, Failure, Outcome};
 use crate::output::{self, OutputArgs};
@@ -151,17 +151,18 @@ fn judge(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let lines: Vec<&Line> = known.iter().flat_map(|s| &s.lines).collect();
     let mut judged = Vec::new();
     for source in if held_out.is_empty() { &known } else { &held_out } {
-        judged.push((source.name.clone(), audit::judge(&source.lines, &lines, &context.registry)?));
+        let cases = audit::judge(&source.lines, &lines, &context.registry)?;
+        judged.push(Judged { name: source.name.clone(), open: source.lines.len() - cases.len(), cases });
     }
     let mut records = args.output.open()?;
-    for (name, cases) in &judged {
+    for Judged { name, cases, open } in &judged {
         let Regret { mean, worst } = Regret::of(cases);
         records.write(&serde_json::json!({
-            "record": "audit", "judged": name, "layers": cases.len(), "mean": mean, "worst": worst,
+            "record": "audit", "judged": name, "layers": cases.len(), "open": open, "mean": mean, "worst": worst,
             "holds": Regret::of(cases).holds(),
         }))?;
     }
-    let holds = judged.iter().all(|(_, cases)| Regret::of(cases).holds());
+    let holds = judged.iter().all(|j| Regret::of(&j.cases).holds());
     if !args.output.json {
         output::print(&audit::text(&judged, SHOWN))?;
         let limits = format!("mean {}, worst {}", format::percent(MEAN_LIMIT), format::percent(WORST_LIMIT));

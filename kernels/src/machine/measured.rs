@@ -1,5 +1,18 @@
-//! Roofs of machines that runs were recorded on. Written by scripts/ship-choices.py: do not edit.
+//! What recorded runs say of machines, and of predictions. Written by scripts/ship-choices.py: do not edit.
 
 /// Machine, instruction set; f32 GFLOP/s, and GB/s from DRAM and the level-2 cache, of one core.
 pub(super) const MEASURED: [(&str, &str, [f64; 3]); 1] =
     [("authenticamd-25-17-avx512-32k-1m-32m-2c", "avx512", [118.0, 19.6, 118.0])];
+
+/// Two of three predictions of a kernel lie within this factor (logarithm) of the measured time.
+pub(crate) const SPREADS: [(&str, f64); 9] = [
+    ("depthwise", 0.59),
+    ("gemm-col2im", 0.46),
+    ("phase-merged", 0.17),
+    ("pixel-lanes", 0.24),
+    ("polyphase", 0.31),
+    ("scatter", 0.95),
+    ("sparse-csr", 0.88),
+    ("weight-streaming", 0.65),
+    ("zero-insert", 0.34),
+];

@@ -2,7 +2,7 @@
 
 pub mod fingerprint;
 pub mod isa;
-mod measured;
+pub(crate) mod measured;
 pub mod parallel;
 pub mod prefetch;
 pub mod roofs;

@@ -16,7 +16,7 @@ use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weight
 use crate::machine::roofs::Roofs;
 use crate::machine::tensor::Dtype;
 
-use blocking::Blocking;
+use blocking::{Blocking, Pixels};
 use run::PreparedStreaming;
 
 /// Weights as the outermost loop over small images.
@@ -61,9 +61,12 @@ impl Kernel for WeightStreaming {
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let multiply_adds = b.multiply_adds(request);
         // Fitted to timings: large tiles run at 1.12 of the assumed peak, small ones wait for their sums; each pass of a tile
-        // costs a start and an end; outputs pass through the sums.
+        // costs a start and an end; outputs pass through the sums. A long batch, image by image, finds neither weights nor sums
+        // in the level-1 cache.
         let share = 1.12 * (b.tile_sums() as f64 / b.full_tile(request) as f64).min(1.0);
-        let work = roofs.compute_ns(multiply_adds, share)
+        let part_by_part = if b.batch >= 16 * b.part && b.kind == Pixels::Columns { 1.3 } else { 1.0 };
+        let work = part_by_part * roofs.compute_ns(multiply_adds, share)
+            + 150.0
             + 25.0 * b.tile_runs() as f64
             + 2.5 / b.lanes as f64 * g.output_len() as f64
             + 0.4 * b.packed_inputs(request) as f64;

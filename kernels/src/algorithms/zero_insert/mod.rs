@@ -77,14 +77,16 @@ impl Kernel for ZeroInsert {
         let pixels = p.batch() as u128 * p.groups() as u128 * g.output_plane() as u128;
         let patches = pixels * blocks.depth as u128;
         let multiply_adds = patches * p.group_out() as u128;
-        // The product at 70 % of the peak, less where few output channels leave the tile empty. Patches are filled with
+        // The product at 80 % of the peak, less where few output channels leave the tile empty, or few taps and input channels
+        // make it an outer product. Patches are filled with
         // zeros, written, read and packed, in cache: four times their bytes at the speed of level 2. A call of the library
         // allocates and packs.
+        let part = |size: f64, half: f64| size / (size + half);
         let narrow = match p.layout() {
             Layout::Nchw => 8.0,
             Layout::Nhwc => 16.0,
         };
-        let share = 0.7 * p.group_out() as f64 / (p.group_out() as f64 + narrow);
+        let share = 0.8 * part(p.group_out() as f64, narrow) * part(blocks.depth as f64, 12.0);
         let fill = 4.0 * (patches * request.dtype.size() as u128) as f64 / roofs.l2;
         let work = roofs.compute_ns(multiply_adds, share) + fill + CALL_NS * blocks.tasks as f64;
         Cost {

@@ -10,6 +10,9 @@ use crate::contract::request::{Declined, Request};
 use crate::planning::planner::Verdict;
 use crate::problem::descriptor::Descriptor;
 
+/// Part of the way to the upper end of its interval at which a prediction counts. Fitted as the constants of `nearest`.
+const CAUTION: f64 = 0.75;
+
 /// Where the choice of a kernel came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChosenBy {
@@ -138,8 +141,11 @@ fn rank(verdict: &Verdict) -> u8 {
     }
 }
 
+/// What counts. Of two predictions the safer one is worth some time: the model of one kernel is trusted less than another's.
 fn time(verdict: &Verdict) -> f64 {
-    verdict.estimate.as_ref().map_or(f64::INFINITY, |e| e.nanoseconds)
+    let Some(e) = &verdict.estimate else { return f64::INFINITY };
+    let measured = rank(verdict) == 0 || !e.nanoseconds.is_finite();
+    if measured { e.nanoseconds } else { e.nanoseconds * (e.high / e.nanoseconds).powf(CAUTION) }
 }
 
 /// Ties within the interval of the fastest go to the smaller scratch.

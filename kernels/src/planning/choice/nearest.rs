@@ -3,13 +3,15 @@
 //! Near problems of the same class differ from the asked one in size, so their times cannot be taken as they are. Their
 //! *ratio* to the model's prediction can: a kernel that was a third slower than predicted on a layer of half the width will
 //! be so here, too. The prediction is corrected by the mean of these ratios (of their logarithms), weighted by nearness and
-//! drawn towards 1 where nothing is near. Constants: fitted by `tconv choose --audit` on the layers of the zoo.
+//! drawn towards 1 where nothing is near. How far to trust the model of a kernel is recorded, too ([`SPREADS`]). Constants: fitted
+//! with `tconv choose --audit` on the recorded runs; its held-out layers had no part in it.
 
 use super::database::{Entry, Key};
 use super::estimate::{ChosenBy, Estimate, Sources};
 use crate::contract::kernel::Kernel;
 use crate::contract::request::Request;
 use crate::machine::isa::Target;
+use crate::machine::measured::SPREADS;
 use crate::problem::descriptor::Descriptor;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
@@ -20,11 +22,13 @@ const MOST: usize = 4;
 /// Distance (in doublings of a size, roughly) at which a problem is no longer like another.
 const RADIUS: f64 = 4.0;
 /// Distance at which the weight has fallen to 1/e.
-const REACH: f64 = 2.0;
+const REACH: f64 = 1.0;
 /// Weight of the uncorrected model.
-const MODEL: f64 = 0.3;
-/// Two of three predictions of the model alone lie within this factor (logarithm) of the measured time.
-const SPREAD: f64 = 0.35;
+const MODEL: f64 = 0.5;
+/// Two of three predictions lie within this factor (logarithm) of the measured time, where nothing is known of the kernel.
+const SPREAD: f64 = 0.3;
+/// The same between a problem and one that is very near.
+const NEAR_SPREAD: f64 = 0.05;
 
 /// A measured problem that is asked.
 pub(super) struct Neighbour<'e> {
@@ -108,8 +112,10 @@ pub(super) fn carry_over(
     kernel: &'static dyn Kernel,
     predicted: f64,
 ) -> Estimate {
+    let known = SPREADS.iter().find(|(name, _)| *name == kernel.name());
+    let of_model = known.map_or(SPREAD, |(_, spread)| *spread);
     let (mut sum, mut weights) = (0.0, MODEL);
-    let mut squares = MODEL * SPREAD * SPREAD;
+    let mut squares = MODEL * of_model * of_model;
     let mut first = None;
     for neighbour in neighbours {
         let of_kernel = neighbour.entry.measured.iter().find(|m| m.kernel == kernel.name());
@@ -117,12 +123,12 @@ pub(super) fn carry_over(
         let Some((measured, predicted)) = measured.zip(neighbour.predicted_ns(kernel)) else { continue };
         let error = (measured / predicted).ln();
         sum += neighbour.weight * error;
-        squares += neighbour.weight * error * error;
+        squares += neighbour.weight * NEAR_SPREAD * NEAR_SPREAD;
         weights += neighbour.weight;
         first = first.or(Some(neighbour));
     }
     let mean = sum / weights;
-    let spread = (squares / weights - mean * mean).max(0.0).sqrt();
+    let spread = (squares / weights).sqrt();
     let nanoseconds = predicted * mean.exp();
     Estimate {
         nanoseconds,

@@ -100,6 +100,18 @@ neon() {
     ((status == 3)) || return "$status"
 }
 
+# Shipped choices follow from the recorded runs; where these could be repeated, choices are judged on them.
+choices() {
+    scripts/ship-choices.py --check
+    cargo check --quiet --locked --package tconv --no-default-features
+    if [[ $best == avx512 ]]; then
+        tconv choose --audit results/runs/*.jsonl
+        tconv choose --audit results/runs/*.jsonl --held-out results/audit/*.jsonl
+    else
+        echo "The recorded runs are of AVX-512: choices cannot be judged on this machine."
+    fi
+}
+
 report_page() {
     local status=0
     scripts/check-report.sh || status=$?
@@ -138,6 +150,7 @@ if [[ $quick == no ]]; then
 fi
 step "Examples" examples
 step "A kernel outside the workspace" outside_kernel
+step "Choices" choices
 step "Report in a browser" report_page
 step "Golden set, stored part" golden kernels/tests/data/golden
 if [[ -d ../shared/conformance ]]; then

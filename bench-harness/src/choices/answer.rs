@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tconv::{Descriptor, Estimate, Geometry, Kernel, Planner, Target};
 
 use crate::cli::Failure;
-use crate::format::{bytes, percent, rate, time};
+use crate::format::{bytes, percent, plural, rate, time};
 use crate::measure::workload::revision;
 use crate::output;
 
@@ -121,13 +121,8 @@ impl Answer {
         } else {
             format!("{}  ", self.layer)
         };
-        let threads = self.target.threads;
-        let mut text = format!(
-            "{named}{}\n{}, {threads} thread{}\n\n",
-            self.descriptor,
-            self.target.isa.name(),
-            if threads == 1 { "" } else { "s" },
-        );
+        let (isa, threads) = (self.target.isa.name(), plural(self.target.threads, "thread"));
+        let mut text = format!("{named}{}\n{isa}, {threads}\n\n", self.descriptor);
         let shown = if explain { self.offers.len() } else { self.offers.len().min(1 + RUNNERS_UP) };
         let mut table = output::table(
             &["", "kernel", "variant", "time", "interval", "GFLOP/s", "scratch", "times", "source"],
@@ -200,5 +195,5 @@ pub fn table(answers: &[Answer]) -> String {
     let total: f64 = answers.iter().map(|a| a.pick().estimate.nanoseconds).sum();
     let scratch = answers.iter().map(|a| a.pick().scratch_bytes).max().unwrap_or(0);
     let sum = format!("together {}, scratch {}", time(total), bytes(scratch as f64));
-    format!("{}\n{} layers: {sum}\n", output::render(&table), answers.len())
+    format!("{}\n{}: {sum}\n", output::render(&table), plural(answers.len(), "layer"))
 }

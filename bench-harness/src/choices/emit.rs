@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tconv::Fingerprint;
 
 use super::Answer;
-use crate::format::time;
+use crate::format::{plural, time};
 
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -25,11 +25,11 @@ pub fn rust(answers: &[Answer], command: &str) -> String {
     let mut names = Names::default();
     let constants: Vec<String> = answers.iter().map(|a| names.constant(&a.layer)).collect();
     let mut text = format!(
-        "//! Kernels of {} layers, chosen on {}.\n//!\n//!     {command}\n//!\n\
+        "//! Kernels of {}, chosen on {}.\n//!\n//!     {command}\n//!\n\
          //! A pin plans exactly this kernel and variant with this rounding, or fails and says what is gone. Where only the speed\n\
          //! of the kernel has changed since, the plan carries a warning.\n\n\
          use tconv::Pin;\n",
-        answers.len(),
+        plural(answers.len(), "layer"),
         Fingerprint::here(),
     );
     for (answer, constant) in answers.iter().zip(&constants) {

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Writes the ONNX models of the importer's tests, and what every transposed convolution in them must be.
 
-    pip install onnx==1.23.2 numpy
+    pip install onnx==1.23.2 onnxruntime==1.32.0 numpy
     pip download --no-deps rapidocr-onnxruntime==1.4.4      # for the text detector; its wheel is read, not installed
     scripts/onnx-test-models.py rapidocr_onnxruntime-1.4.4-py3-none-any.whl
 
 Into bench-harness/tests/data/onnx: the cases of the onnx package's backend tests, the generators of export-generators.py and the
-PP-OCRv4 text detector, all without their weights, and small models for what exporters write more rarely.
+PP-OCRv4 text detector, all without their weights, and small models for what exporters write more rarely. Into examples/data: the
+detector's last layers with their weights, an input, and the outputs of ONNX Runtime.
 """
 
 import importlib.util
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "bench-harness/tests/data/onnx"
+EXAMPLE = ROOT / "examples/data"
 DETECTOR = "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"
 
 
@@ -166,6 +169,33 @@ def declared_outputs(name, model):
             yield f"{name}\t{node.name or node.output[0]}\t{'x'.join(map(str, shapes[node.output[0]]))}\n"
 
 
+def example(detector):
+    """The detector's last layers: cut out with their weights, run on what the layers before them make of a drawn image."""
+    EXAMPLE.mkdir(parents=True, exist_ok=True)
+    path = EXAMPLE / "ppocr-v4-det-head.onnx"
+    full = EXAMPLE / "full.onnx"
+    full.write_bytes(detector)
+    from onnxruntime.tools.onnx_model_utils import make_input_shape_fixed
+    model = onnx.load(full)
+    make_input_shape_fixed(model.graph, "x", [1, 3, 32, 32])
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    onnx.save(model, full)
+    ups = [node for node in model.graph.node if node.op_type == "ConvTranspose"]
+    onnx.utils.extract_model(str(full), str(path), [ups[0].input[0]], [model.graph.output[0].name])
+    values = [ups[0].input[0]] + [value for up in ups for value in (up.output[0],)] + [ups[1].input[0]]
+    for value in values:
+        model.graph.output.append(helper.make_empty_tensor_value_info(value))
+    image = np.add.outer(np.arange(32), np.arange(32)).astype(np.float32)[None, None] / 32 - 1
+    image = np.concatenate([np.sin(image * k) for k in (3, 5, 7)], 1)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    arrays = dict(zip(values, session.run(values, {"x": image})))
+    for i, up in enumerate(ups):
+        for part, value in [("input", up.input[0]), ("output", up.output[0])]:
+            arrays[value].astype("<f4").tofile(EXAMPLE / f"{i + 1}.{part}.f32")
+            print(f"layer {i + 1} {part}: {arrays[value].shape}, {np.abs(arrays[value]).max()}")
+    full.unlink()
+
+
 def main():
     wheel = zipfile.ZipFile(sys.argv[1]) if len(sys.argv) == 2 else sys.exit(__doc__)
     TARGET.mkdir(parents=True, exist_ok=True)
@@ -180,6 +210,7 @@ def main():
     external_model()
     detector = wheel.read(DETECTOR)
     (TARGET / "ppocr_v4_det.onnx").write_bytes(strip_model(onnx.load_from_string(detector)).SerializeToString())
+    example(detector)
     print(f"{sum(p.stat().st_size for p in TARGET.iterdir())} bytes in {TARGET.relative_to(ROOT)}")
 
 

@@ -19,4 +19,4 @@ macro_rules! examples {
         )*
     };
 }
-examples!(trans_conv padding stride channels kernel2matrix values_are_not_inverted);
+examples!(trans_conv padding stride channels kernel2matrix values_are_not_inverted onnx_decoder);

@@ -6,7 +6,7 @@ how far these predictions are off.
     scripts/ship-choices.py --check     # fails where one of them is not what the recorded runs say
 
 Reads results/runs/*.jsonl. Of a problem that several runs measured, the youngest counts, whole. Shipped are the candidates within
-three times the time of the fastest: the others never win, and the file is compiled into every program.
+three times the time of the fastest, and the names of the others: these never win, and the file is compiled into every program.
 """
 
 import argparse
@@ -85,16 +85,19 @@ def choices(all_runs):
     for header, measurements in all_runs:
         machine, young = fingerprint(header["machine"]), {}
         for m in measurements:
-            if m.get("peer") is None and m["cache"] == "warm" and m.get("verified") and m.get("revision"):
+            if m.get("peer") is None and m["cache"] == "warm" and m.get("revision"):
                 young.setdefault((m["descriptor"], m["isa"], m["threads"]), []).append(m)
-        for (problem, isa, threads), timed in young.items():
-            candidates = sorted(map(candidate, timed), key=lambda c: c["ns"][0])
-            fastest = candidates[0]["ns"][0]
+        for (problem, isa, threads), asked in young.items():
+            candidates = sorted((candidate(m) for m in asked if m.get("verified")), key=lambda c: c["ns"][0])
+            if not candidates:
+                continue
+            fast = [c for c in candidates if c["ns"][0] <= SLOWEST * candidates[0]["ns"][0]]
+            others = sorted({m["kernel"] for m in asked} - {c["kernel"] for c in fast})
             key = machine, isa, threads, problem
             lines[key] = {
                 "schema": SCHEMA["choice"], "machine": machine, "isa": isa, "threads": threads, "cache": "warm",
                 "problem": problem, "effort": "patient",
-                "candidates": [c for c in candidates if c["ns"][0] <= SLOWEST * fastest],
+                "candidates": fast + [{"kernel": name, "declined": ""} for name in others],
             }
     dumps = lambda line: json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n"
     return "".join(dumps(lines[key]) for key in sorted(lines))

@@ -24,7 +24,9 @@ fn main() {
     };
     criterion.bench_function("look up a measured layer", |b| b.iter(|| choices.look_up(black_box(&request))));
     let planner = Planner::new().on(target);
-    for (name, planner) in [("explain with choices", planner.clone()), ("explain without", planner.shipped(false))] {
+    for (name, planner) in
+        [("explain with choices", planner.clone()), ("explain without", planner.shipped(false))]
+    {
         criterion.bench_function(name, |b| {
             b.iter(|| planner.explain(black_box(&unet.problem), Dtype::F32, Epilogue::NONE, None))
         });

@@ -78,11 +78,7 @@ fn case(line: &Line, descriptor: Descriptor, planner: &Planner) -> Result<Option
     let verdicts = planner.explain(&descriptor.problem, descriptor.dtype, descriptor.epilogue, None)?;
     // Kernels that came later, or that have learnt to take the layer since, have no time to be judged by.
     let took_part = |name: &str| {
-        line.candidates.iter().any(|c| match c {
-            Candidate::Measured(m) => m.kernel == name,
-            Candidate::Skipped { kernel, .. } => kernel == name,
-            Candidate::Declined { .. } => false,
-        })
+        line.candidates.iter().any(|c| c.kernel() == name && !matches!(c, Candidate::Declined { .. }))
     };
     let pick = verdicts.iter().find(|v| v.answer.is_ok() && took_part(v.kernel.name()));
     let Some((pick, estimate)) = pick.and_then(|v| Some((v.kernel.name(), v.estimate?))) else {

@@ -100,14 +100,10 @@ impl Tuning<'_> {
     }
 
     fn suffices(&self, line: &Line) -> bool {
-        let name = |c: &Candidate| match c {
-            Candidate::Measured(m) => m.kernel.clone(),
-            Candidate::Declined { kernel, .. } | Candidate::Skipped { kernel, .. } => kernel.clone(),
-        };
         let current = line
             .measured()
             .all(|m| self.registry.get(&m.kernel).is_some_and(|kernel| m.is_of(kernel.revisions())));
-        let listed = |kernel: &str| line.candidates.iter().any(|c| name(c) == kernel);
+        let listed = |kernel: &str| line.candidates.iter().any(|c| c.kernel() == kernel);
         let complete = self.registry.iter().all(|kernel| listed(kernel.name()));
         Effort::parse(&line.effort).is_some_and(|done| done >= self.effort) && current && complete
     }

@@ -47,8 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (mut worst, mut equal) = (0.0f64, 0);
         for n in 0..layer.problem.batch() {
             for channel in 0..layer.problem.out_channels() {
-                for position in (0..depth * height * width)
-                    .map(|p| [p / (height * width), p / width % height, p % width])
+                for position in
+                    (0..depth * height * width).map(|p| [p / (height * width), p / width % height, p % width])
                 {
                     let at = geometry.output_at(n, channel, position);
                     let exact = oracle.at(f32::tensor(&input), n, channel, position);

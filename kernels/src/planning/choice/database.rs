@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use super::line::{Line, Measured, SCHEMA};
+use super::line::{Candidate, Line, Measured, SCHEMA};
 use crate::contract::request::Request;
 use crate::error::Error;
 use crate::machine::fingerprint::Fingerprint;
@@ -28,6 +28,8 @@ pub struct Choices {
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) measured: Vec<Measured>,
+    /// Kernels that declined then, or were left out.
+    pub(super) others: Vec<String>,
 }
 
 /// What a look-up asks for.
@@ -135,7 +137,7 @@ impl Choices {
                 Ok(text) => read(text).and_then(|line| check(line, machine)),
             };
             match line {
-                Ok((key, measured)) => choices.insert(key, measured),
+                Ok(entry) => choices.insert(entry),
                 Err(why) => choices.report.rejected.push(Rejected { line: i + 1, why }),
             }
         }
@@ -148,7 +150,7 @@ impl Choices {
         let mut choices = Self::default();
         for (i, line) in lines.into_iter().enumerate() {
             match check(line.clone(), &line.machine) {
-                Ok((key, measured)) => choices.insert(key, measured),
+                Ok(entry) => choices.insert(entry),
                 Err(why) => choices.report.rejected.push(Rejected { line: i + 1, why }),
             }
         }
@@ -156,12 +158,12 @@ impl Choices {
         choices
     }
 
-    fn insert(&mut self, key: Key, measured: Vec<Measured>) {
-        match self.index.get(&key) {
-            Some(&i) => self.entries[i].measured = measured,
+    fn insert(&mut self, entry: Entry) {
+        match self.index.get(&entry.key) {
+            Some(&i) => self.entries[i] = entry,
             None => {
-                self.index.insert(key, self.entries.len());
-                self.entries.push(Entry { key, measured });
+                self.index.insert(entry.key, self.entries.len());
+                self.entries.push(entry);
             }
         }
     }
@@ -207,7 +209,7 @@ fn read(text: &str) -> Result<Line, String> {
     }
 }
 
-fn check(line: Line, machine: &str) -> Result<(Key, Vec<Measured>), String> {
+fn check(line: Line, machine: &str) -> Result<Entry, String> {
     if line.machine != machine {
         return Err(format!("measured on {}: this is {machine}", line.machine));
     }
@@ -226,5 +228,7 @@ fn check(line: Line, machine: &str) -> Result<(Key, Vec<Measured>), String> {
     }
     measured.sort_by(|a, b| a.ns[0].total_cmp(&b.ns[0]));
     let Descriptor { problem, dtype, epilogue } = descriptor;
-    Ok((Key::new(problem, dtype, epilogue, isa.name(), line.threads), measured))
+    let key = Key::new(problem, dtype, epilogue, isa.name(), line.threads);
+    let others = line.candidates.iter().filter(|c| !matches!(c, Candidate::Measured(_)));
+    Ok(Entry { key, measured, others: others.map(|c| c.kernel().to_owned()).collect() })
 }

@@ -112,9 +112,15 @@ pub(in crate::planning) fn order(
             verdict.answer = Err(Declined::because(reason));
         }
     }
-    let exact = lines().find(|(entry, _)| entry.holds_for(verdicts));
-    // Beside an exact line nothing else can win, so that nobody needs to know more of it.
-    let neighbours = if exact.is_some() { Vec::new() } else { nearest::neighbours(sources, &key, request) };
+    let exact = lines().find(|(entry, _)| verdicts.iter().any(|v| entry.valid(v).is_some()));
+    let standing = |v: &Verdict| match (&v.answer, exact) {
+        (Err(_), _) => Standing::Out,
+        (Ok(_), Some((entry, _))) if entry.valid(v).is_none() && !entry.leaves_open(v) => Standing::Beaten,
+        (Ok(_), _) => Standing::InTheRace,
+    };
+    // Where everybody was measured, nobody needs to know more.
+    let open = verdicts.iter().any(|v| exact.is_none_or(|(entry, _)| entry.leaves_open(v)));
+    let neighbours = if open { nearest::neighbours(sources, &key, request) } else { Vec::new() };
     for verdict in verdicts.iter_mut() {
         let Ok((_, cost)) = &verdict.answer else { continue };
         let measured = exact.and_then(|(entry, by)| Some((entry.valid(verdict)?, by)));
@@ -126,33 +132,40 @@ pub(in crate::planning) fn order(
             None => nearest::carry_over(&neighbours, verdict.kernel, cost.nanoseconds),
         });
     }
-    // Of an exact line only what was verified there can win; the sort keeps the order of the registry between equals.
-    verdicts.sort_by(|a, b| rank(a).cmp(&rank(b)).then(time(a).total_cmp(&time(b))));
-    if exact.is_some() {
-        prefer_small_scratch(verdicts);
-    }
+    // The sort keeps the order of the registry between equals.
+    verdicts.sort_by(|a, b| standing(a).cmp(&standing(b)).then(worth(a).total_cmp(&worth(b))));
+    prefer_small_scratch(verdicts);
 }
 
-fn rank(verdict: &Verdict) -> u8 {
-    match &verdict.estimate {
-        None => 2,
-        Some(e) if matches!(e.source, ChosenBy::Measured | ChosenBy::Shipped) => 0,
-        Some(_) => 1,
-    }
+/// Who may be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// By its time.
+    InTheRace,
+    /// It takes the request, but a measurement left it out: too slow, or wrong.
+    Beaten,
+    /// It declines.
+    Out,
 }
 
-/// What counts. Of two predictions the safer one is worth some time: the model of one kernel is trusted less than another's.
-fn time(verdict: &Verdict) -> f64 {
+fn is_measured(verdict: &Verdict) -> bool {
+    let source = verdict.estimate.map(|e| e.source);
+    matches!(source, Some(ChosenBy::Measured | ChosenBy::Shipped))
+}
+
+/// The time that counts. A prediction counts for more than it says, and the more so the less its kernel's are to be trusted: of
+/// two candidates the surer one is worth some time, and a measured one is beaten by a clear lead alone.
+fn worth(verdict: &Verdict) -> f64 {
     let Some(e) = &verdict.estimate else { return f64::INFINITY };
-    let measured = rank(verdict) == 0 || !e.nanoseconds.is_finite();
-    if measured { e.nanoseconds } else { e.nanoseconds * (e.high / e.nanoseconds).powf(CAUTION) }
+    let sure = is_measured(verdict) || !e.nanoseconds.is_finite();
+    if sure { e.nanoseconds } else { e.nanoseconds * (e.high / e.nanoseconds).powf(CAUTION) }
 }
 
-/// Ties within the interval of the fastest go to the smaller scratch.
+/// Measured ties within the interval of the fastest go to the smaller scratch.
 fn prefer_small_scratch(verdicts: &mut [Verdict]) {
-    let Some(best) = verdicts.first().and_then(|v| v.estimate) else { return };
+    let Some(best) = verdicts.first().filter(|v| is_measured(v)).and_then(|v| v.estimate) else { return };
     let ties = verdicts.iter().take_while(|v| {
-        rank(v) == 0 && v.estimate.is_some_and(|e| e.low <= best.high && e.nanoseconds <= best.high)
+        is_measured(v) && v.estimate.is_some_and(|e| e.low <= best.high && e.nanoseconds <= best.high)
     });
     let scratch = |v: &Verdict| v.answer.as_ref().map_or(usize::MAX, |(_, cost)| cost.scratch_bytes);
     let least = ties.enumerate().min_by(|(i, a), (j, b)| match scratch(a).cmp(&scratch(b)) {
@@ -174,11 +187,11 @@ impl Entry {
         self.of(verdict).filter(|m| m.is_of(verdict.kernel.revisions()))
     }
 
-    /// Whether the line still decides: the fastest of the candidates that may run now has not changed since.
-    fn holds_for(&self, verdicts: &[Verdict]) -> bool {
-        let stored = verdicts.iter().filter_map(|v| Some((self.of(v)?, v)));
-        let best = stored.min_by(|(a, _), (b, _)| a.ns[0].total_cmp(&b.ns[0]));
-        best.is_some_and(|(_, verdict)| self.valid(verdict).is_some())
+    /// Whether the line says nothing of a kernel as it is now: it is newer than the line, or has another revision.
+    fn leaves_open(&self, verdict: &Verdict) -> bool {
+        let name = verdict.kernel.name();
+        let listed = self.others.iter().any(|other| other == name);
+        verdict.answer.is_ok() && !listed && self.valid(verdict).is_none()
     }
 
     fn is_seen_to_stray(&self, verdict: &Verdict) -> bool {

@@ -24,7 +24,7 @@ pub struct Line {
     pub problem: String,
     /// How thoroughly it was measured: `measure`, `patient` or `exhaustive`.
     pub effort: String,
-    /// The fastest first, then those without a time.
+    /// The fastest first, then those without a time. A kernel that is not listed came later: it may win by its prediction.
     pub candidates: Vec<Candidate>,
 }
 
@@ -70,6 +70,16 @@ pub struct Measured {
     pub deterministic: Option<bool>,
     /// Largest error of the verification, in units of u·Σ|x||w|.
     pub max_error_u: f64,
+}
+
+impl Candidate {
+    /// Name of the kernel.
+    pub fn kernel(&self) -> &str {
+        match self {
+            Self::Measured(m) => &m.kernel,
+            Self::Declined { kernel, .. } | Self::Skipped { kernel, .. } => kernel,
+        }
+    }
 }
 
 impl Measured {

@@ -148,6 +148,7 @@ impl Tuning<'_> {
             workloads: vec![(name.to_owned(), *descriptor)],
             registry: self.registry,
             kernels: listed.clone(),
+            peers: Vec::new(),
             target: self.target,
             dtype: descriptor.dtype,
             budget,

@@ -105,8 +105,8 @@ choices() {
     scripts/ship-choices.py --check
     cargo check --quiet --locked --package tconv --no-default-features
     if [[ $best == avx512 ]]; then
-        tconv choose --audit results/runs/*.jsonl
-        tconv choose --audit results/runs/*.jsonl --held-out results/audit/*.jsonl
+        tconv choose --audit results/runs/*.jsonl --worst 40%
+        tconv choose --audit results/runs/*.jsonl --held-out results/audit/*.jsonl --worst 40%
     else
         echo "The recorded runs are of AVX-512: choices cannot be judged on this machine."
     fi

@@ -9,7 +9,7 @@ use tconv::{Descriptor, Dtype, Element, Fingerprint, Geometry, Planner, Registry
 use super::{Database, lines};
 use crate::cli::Failure;
 use crate::measure::run::{Run, interrupted, listen_for_interruption};
-use crate::measure::{Buffers, Contender, Crew, PlanContender};
+use crate::measure::{Buffers, CacheMode, Contender, Crew, PlanContender};
 
 /// Candidates of the model that `measure` looks at.
 const SHORT_LIST: usize = 3;
@@ -149,11 +149,14 @@ impl Tuning<'_> {
             registry: self.registry,
             kernels: listed.clone(),
             peers: Vec::new(),
-            target: self.target,
+            isa: self.target.isa,
+            threads: vec![self.target.threads],
+            caches: vec![CacheMode::Warm],
             dtype: descriptor.dtype,
             budget,
             precision: self.effort.precision(),
             seed: self.seed,
+            shard: None,
             command: self.command.clone(),
         };
         let outcome = run.perform(&mut |_| Ok(()))?;

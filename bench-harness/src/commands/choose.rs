@@ -6,7 +6,7 @@ use tconv::planning::choice::Line;
 use tconv::{Accuracy, Isa, Planner};
 
 use super::layers::LayerArgs;
-use super::rank::command_line;
+use super::options::{command_line, share};
 use super::tune::TuneArgs;
 use crate::choices::audit::{self, Judged, MEAN_LIMIT, Regret, Source, WORST_LIMIT};
 use crate::choices::{Answer, Effort, answer, emit};
@@ -54,6 +54,9 @@ pub struct Args {
     /// With --audit: judge these runs by what those say
     #[arg(long, value_name = "RUN", num_args = 1.., requires = "audit")]
     held_out: Vec<PathBuf>,
+    /// With --audit: the most that any choice may lose
+    #[arg(long, value_name = "SHARE", value_parser = share, requires = "audit", default_value_t = WORST_LIMIT)]
+    worst: f64,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -101,7 +104,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         answers.push(Answer::ask(&planner, target, &name, &descriptor)?);
     }
     if let Some(form) = args.emit {
-        let command = command_line(std::env::args().skip(1));
+        let command = command_line();
         let text = match form {
             emit::Form::Rust => emit::rust(&answers, &command),
             emit::Form::Json => serde_json::to_string_pretty(&emit::json(&answers, &command))? + "\n",
@@ -159,13 +162,13 @@ fn judge(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         let Regret { mean, worst } = Regret::of(cases);
         records.write(&serde_json::json!({
             "record": "audit", "judged": name, "layers": cases.len(), "open": open, "mean": mean, "worst": worst,
-            "holds": Regret::of(cases).holds(),
+            "holds": Regret::of(cases).holds(args.worst),
         }))?;
     }
-    let holds = judged.iter().all(|j| Regret::of(&j.cases).holds());
+    let holds = judged.iter().all(|j| Regret::of(&j.cases).holds(args.worst));
     if !args.output.json {
         output::print(&audit::text(&judged, SHOWN))?;
-        let limits = format!("mean {}, worst {}", format::percent(MEAN_LIMIT), format::percent(WORST_LIMIT));
+        let limits = format!("mean {}, worst {}", format::percent(MEAN_LIMIT), format::percent(args.worst));
         output::print(&format!("\nlimits ({limits}): {}\n", if holds { "kept" } else { "not kept" }))?;
     }
     Ok(if holds { Outcome::Good } else { Outcome::Bad })

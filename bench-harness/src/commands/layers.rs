@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tconv::{Descriptor, Dtype, Layout, Target};
 
 use super::import::ModelArgs;
-use super::rank::{dtype, layout, threads};
+use super::options::{dtype, layout, threads};
 use crate::cli::Failure;
 use crate::import;
 use crate::workloads::{self, Workload};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tconv::Planner;
 
 use super::layers::LayerArgs;
-use super::rank::{command_line, seconds};
+use super::options::{command_line, seconds};
 use crate::choices::audit::Source;
 use crate::choices::database::DEFAULT_FILE;
 use crate::choices::tune::{Progress, Tuning};
@@ -83,7 +83,7 @@ impl TuneArgs {
             effort,
             budget: Duration::ZERO,
             seed: self.seed,
-            command: command_line(std::env::args().skip(1)),
+            command: command_line(),
         };
         let pending = problems.iter().filter(|(_, d)| !tuning.knows(database, d)).count();
         tuning.budget = self.budget.unwrap_or(effort.time() * pending as u32);

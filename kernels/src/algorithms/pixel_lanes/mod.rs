@@ -95,7 +95,7 @@ impl Kernel for PixelLanes {
             + 15.0 * (g.output_len() / g.output()[2]) as f64;
         let moved = (g.compulsory_elements() * size as u128) as f64;
         Cost {
-            nanoseconds: work / request.target.threads as f64 + roofs.dram_ns(moved),
+            nanoseconds: 100.0 + work / request.target.threads as f64 + roofs.dram_ns(moved),
             scratch_bytes: blocking.workers(request).1.bytes,
             packed_bytes: blocking.packed_weights() * size,
             multiply_adds: g.multiply_adds(),

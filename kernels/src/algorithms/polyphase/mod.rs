@@ -55,7 +55,7 @@ impl Kernel for Polyphase {
         // Fitted to a timing of the zoo: the tiles run at 1.08 of the assumed peak; each costs a start and an end; outputs
         // pass through the sums; packing goes row by row; and what no cache holds comes from memory.
         let threads = request.target.threads as f64;
-        let call = if threads > 1.0 { 1500.0 } else { 150.0 };
+        let call = if threads > 1.0 { 3000.0 } else { 150.0 };
         let work = roofs.compute_ns(multiply_adds, 1.08)
             + 40.0 * blocking.tiles(request) as f64
             + 3.2 / blocking.lanes as f64 * g.output_len() as f64

@@ -13,8 +13,8 @@ use tconv::{
 };
 
 /// Kernels for a part of the geometry, which they name when they decline. Every other kernel takes every problem here.
-const SPECIALISED: [&str; 5] =
-    ["pixel-lanes", "phase-merged", "depthwise", "weight-streaming", "winograd-polyphase"];
+const SPECIALISED: [&str; 6] =
+    ["pixel-lanes", "phase-merged", "depth-to-space", "depthwise", "weight-streaming", "winograd-polyphase"];
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 
@@ -47,6 +47,12 @@ fn special_problems() -> Vec<Problem> {
         make(2, 64, 34, 2, &[cropped(5, 3, 2, 0, 1), cropped(9, 4, 2, 1, 1)]),
         make(1, 33, 17, 1, &[cropped(4, 5, 2, 2, 1), Axis { dilation: 2, ..cropped(8, 5, 1, 4, 4) }]),
         make(1, 32, 3, 1, &[cropped(2, 2, 1, 0, 0), cropped(3, 4, 2, 1, 1), cropped(2, 6, 3, 2, 1)]),
+        // Kernels that do not overlap: more tiles than channels, images that end within vectors; crops; groups; holes; one phase.
+        make(3, 2, 20, 1, &[Axis::new(7, 2, 2), Axis::new(39, 2, 2)]),
+        make(2, 9, 5, 1, &[cropped(5, 2, 2, 1, 1), cropped(37, 2, 2, 1, 2)]),
+        make(1, 6, 6, 2, &[Axis::new(3, 4, 4), cropped(50, 4, 4, 3, 2)]),
+        make(1, 3, 4, 1, &[Axis::new(3, 1, 3), Axis::new(21, 2, 2)]),
+        make(1, 4, 9, 1, &[Axis::new(4, 2, 2), Axis::new(40, 1, 1)]),
     ]
 }
 

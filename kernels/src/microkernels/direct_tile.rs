@@ -14,7 +14,6 @@
 // The loops over rows and vectors index several arrays in step, and unroll as they are.
 #![allow(clippy::needless_range_loop)]
 
-use std::array::from_fn;
 use std::mem::MaybeUninit;
 
 use pulp::{Simd, WithSimd};
@@ -33,6 +32,8 @@ pub const MOST_VECTORS: usize = 4;
 const MOST_SUMS: usize = 24;
 /// Vectors of outputs in one row of a tile, Z·V at most.
 const MOST_OUTPUTS: usize = 16;
+/// Cache lines of one row of outputs, at most: hints for more are left out.
+const MOST_LINES: usize = 32;
 /// Pieces of one row of outputs, at most: a vector of one-pixel rows has as many as lanes.
 const MOST_PIECES: usize = 96;
 
@@ -91,52 +92,72 @@ struct Piece {
 #[derive(Debug, Clone)]
 pub struct Places {
     lanes: usize,
-    /// Outputs of a row.
-    outputs: usize,
-    /// Where the first output of each vector goes that has a place.
+    /// Vectors of a row.
+    vectors: usize,
+    /// The vectors that go somewhere as they are: bit j.
+    whole: u32,
+    /// Where they go.
     firsts: [usize; MOST_OUTPUTS],
+    /// One place in every cache line of all.
+    lines: [usize; MOST_LINES],
+    line_count: usize,
+    /// Parts of the others.
     pieces: [Piece; MOST_PIECES],
     count: usize,
-    /// Whether a piece is less than its vector.
-    broken: bool,
+    /// Elements of a cache line.
+    line: usize,
 }
 
 impl Places {
-    /// None yet, in vectors of `lanes`.
-    pub fn new(lanes: usize) -> Self {
+    /// None yet, in vectors of `lanes` elements of `size` bytes.
+    pub fn new(lanes: usize, size: usize) -> Self {
         let pieces = [Piece::default(); MOST_PIECES];
-        Self { lanes, outputs: 0, firsts: [0; MOST_OUTPUTS], pieces, count: 0, broken: false }
+        Self {
+            lanes,
+            vectors: 0,
+            whole: 0,
+            firsts: [0; MOST_OUTPUTS],
+            lines: [0; MOST_LINES],
+            line_count: 0,
+            pieces,
+            count: 0,
+            line: 64 / size,
+        }
     }
 
     /// None again, of rows of `vectors` vectors of outputs.
     pub fn clear(&mut self, vectors: usize) {
         assert!(vectors <= MOST_OUTPUTS);
-        (self.outputs, self.count, self.broken) = (vectors * self.lanes, 0, false);
+        (self.vectors, self.whole, self.count, self.line_count) = (vectors, 0, 0, 0);
     }
 
-    /// `len` outputs from number `at` on lie one after another from `to` on.
+    /// `len` outputs from number `at` on lie one after another from `to` on. Every output has at most one place.
     #[inline(always)]
     pub fn push(&mut self, mut at: usize, mut to: usize, mut len: usize) {
-        assert!(at + len <= self.outputs);
+        assert!(at + len <= self.vectors * self.lanes);
+        // Lines begin anywhere: the last one of the run may be one more. Of too many, hints are left out.
+        let lines = (to..to + len - 1).step_by(self.line).chain([to + len - 1]);
+        for (line, place) in self.lines[self.line_count..].iter_mut().zip(lines) {
+            *line = place;
+            self.line_count += 1;
+        }
         while len > 0 {
             let (vector, lane) = (at / self.lanes, at % self.lanes);
             let part = len.min(self.lanes - lane);
-            self.pieces[self.count] = Piece { to, at: at as u32, len: part as u32 };
-            self.count += 1;
-            self.broken |= part < self.lanes;
-            self.firsts[vector] = to;
+            if part == self.lanes {
+                self.whole |= 1 << vector;
+                self.firsts[vector] = to;
+            } else {
+                self.pieces[self.count] = Piece { to, at: at as u32, len: part as u32 };
+                self.count += 1;
+            }
             (at, to, len) = (at + part, to + part, len - part);
         }
     }
 
     /// Whether no output has a place.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Whether every vector is one piece.
-    fn whole(&self) -> bool {
-        !self.broken && self.count * self.lanes == self.outputs
+        self.count == 0 && self.whole == 0
     }
 }
 
@@ -273,7 +294,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
         let Call { factors: f, start, activation, rows, errand, .. } = self.0;
         let lanes = T::lanes::<S>();
         let width = V * lanes;
-        assert!(rows.places.lanes == lanes && rows.places.outputs == Z * width);
+        assert!(rows.places.lanes == lanes && rows.places.vectors == Z * V);
         if f.depth > 0 {
             let last = f.depth - 1;
             assert!(last * f.lane_step + width <= f.lanes.len());
@@ -302,11 +323,11 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
         let mut k = 0;
         let outputs = Z * V;
         if let Some(next) = rows.next {
-            // A count that the compiler does not know: unrolled loops would spill the sums, in all three.
-            let firsts = &rows.places.firsts[..std::hint::black_box(outputs)];
-            for offset in &next.offsets[..(f.depth / outputs).min(R / Z)] {
-                for first in firsts {
-                    prefetch::write(next.to.wrapping_add(offset + first));
+            // A count that the compiler does not know: were it a constant, it would unroll and spill the sums in all three loops.
+            let lines = &rows.places.lines[..rows.places.line_count];
+            for offset in &next.offsets[..(f.depth / lines.len().max(1)).min(R / Z)] {
+                for line in lines {
+                    prefetch::write(next.to.wrapping_add(offset + line));
                     // SAFETY: there are `depth` steps, asserted above to lie inside both factors.
                     sums = unsafe { f.step(simd, k, sums) };
                     k += 1;
@@ -352,16 +373,10 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
             Activation::Clamp { low, high } => each!(vector(Activation::Clamp { low, high })),
             Activation::Sigmoid | Activation::Tanh => left = *activation,
         }
-        // Straight to the outputs, or through a buffer from which they are put piece by piece.
+        // Whole vectors go to the outputs; others, and what is not activated yet, to a buffer from which they are put.
         let mut buffer = MaybeUninit::<[T::Vector<S>; MOST_SUMS]>::uninit();
-        let direct = left == Activation::Identity && rows.places.whole();
-        let through: [[usize; MOST_OUTPUTS]; 2];
-        let (to, offsets, firsts) = if direct {
-            (rows.to, &rows.offsets[..], &rows.places.firsts[..])
-        } else {
-            through = [from_fn(|r| r * Z * width), from_fn(|j| j * lanes)];
-            (buffer.as_mut_ptr().cast::<T>(), &through[0][..], &through[1][..])
-        };
+        let aside = buffer.as_mut_ptr().cast::<T::Vector<S>>();
+        let whole = if left == Activation::Identity { rows.places.whole } else { 0 };
         macro_rules! store {
             ($($r:literal)*) => {
                 $(if $r * Z < R {
@@ -372,9 +387,12 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
                         }
                         let interleaved = interleave_vectors::<T, S, Z>(simd, interleaved);
                         for z in 0..Z {
-                            let to = to.wrapping_add(offsets[$r] + firsts[v * Z + z]).cast::<T::Vector<S>>();
-                            // SAFETY: places of whole vectors may be written, as promised to `new`; or inside the
-                            // buffer, which has room for all R·V vectors.
+                            let j = v * Z + z;
+                            let there = rows.to.wrapping_add(rows.offsets[$r] + rows.places.firsts[j]);
+                            let direct = whole >> j & 1 != 0;
+                            let to = if direct { there.cast() } else { aside.wrapping_add($r * outputs + j) };
+                            // SAFETY: places of whole vectors may be written, as promised to `new`; the buffer has room for
+                            // all R·V vectors.
                             unsafe { to.write_unaligned(interleaved[z]) };
                         }
                     }
@@ -382,11 +400,9 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
             };
         }
         store!(0 1 2 3 4 5);
-        if !direct {
-            // SAFETY: the first R·V vectors were written just now.
-            let buffer =
-                unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<T>(), R * width) };
-            simd.vectorize(Put { buffer, rows: &*rows, activation: left });
+        if whole.count_ones() as usize != outputs {
+            let buffer = aside.cast::<T>();
+            simd.vectorize(Put { buffer, height: R / Z, rows, activation: left, whole });
         }
     }
 }
@@ -444,30 +460,49 @@ impl<T: Float> Errand<'_, T> {
     }
 }
 
-/// Puts the outputs of a buffer to their places, piece by piece.
-struct Put<'a, 'r, T> {
-    buffer: &'a mut [T],
-    rows: &'a Rows<'r, T>,
+/// Puts the outputs of a buffer to their places: `height` rows, of which the vectors `whole` are not there.
+struct Put<'r, T> {
+    buffer: *mut T,
+    height: usize,
+    rows: &'r Rows<'r, T>,
     activation: Activation,
+    whole: u32,
 }
 
-impl<T: Float> WithSimd for Put<'_, '_, T> {
+impl<T: Float> WithSimd for Put<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { buffer, rows, activation } = self;
+        let Self { buffer, height, rows, activation, whole } = self;
         let places = rows.places;
-        activate(activation, buffer);
-        for piece in &places.pieces[..places.count] {
-            let lane = piece.at as usize % places.lanes;
-            for (row, offset) in buffer.chunks_exact(places.outputs).zip(rows.offsets) {
-                let vector = row[piece.at as usize - lane..][..places.lanes].as_ptr().cast::<T::Vector<S>>();
-                // SAFETY: a whole vector of the buffer; its lanes have their places, which may be written as promised to
-                // `Rows::new`.
+        let width = places.vectors * places.lanes;
+        let to = |row: usize, place: usize| rows.to.wrapping_add(rows.offsets[row] + place);
+        if activation != Activation::Identity {
+            // SAFETY: no vector went elsewhere: all of the buffer was written.
+            activate(activation, unsafe { std::slice::from_raw_parts_mut(buffer, height * width) });
+            for j in (0..places.vectors).filter(|j| (places.whole & !whole) >> j & 1 != 0) {
+                for row in 0..height {
+                    // SAFETY: inside the buffer; places may be written as promised to `Rows::new`.
+                    unsafe {
+                        let from = buffer.add(row * width + j * places.lanes).cast::<T::Vector<S>>();
+                        to(row, places.firsts[j]).cast::<T::Vector<S>>().write_unaligned(from.read());
+                    }
+                }
+            }
+        }
+        // By value: what is stored might be the table, for all that the compiler knows.
+        let offsets = *rows.offsets;
+        for &Piece { to, at, len } in &places.pieces[..places.count] {
+            let (at, len) = (at as usize, len as usize);
+            let lane = at & (places.lanes - 1);
+            let (from, to) = (buffer.wrapping_add(at - lane), rows.to.wrapping_add(to).wrapping_sub(lane));
+            for row in 0..height {
+                // SAFETY: a whole vector of the buffer, which is written since pieces are parts of vectors that are not whole;
+                // its lanes have their places, which may be written as promised to `Rows::new`.
                 unsafe {
-                    let to = rows.to.wrapping_add(offset + piece.to).wrapping_sub(lane);
-                    T::store_lanes(simd, lane..lane + piece.len as usize, to, vector.read_unaligned());
+                    let from = from.add(row * width).cast::<T::Vector<S>>();
+                    T::store_lanes(simd, lane..lane + len, to.wrapping_add(offsets[row]), from.read());
                 }
             }
         }

@@ -80,7 +80,12 @@ impl Axes {
     }
 
     pub fn is_whole(&self) -> bool {
-        self.z.is_whole() && self.y.is_whole() && self.x.is_whole()
+        self.rows_are_whole() && self.x.is_whole()
+    }
+
+    /// Whether the phases along z and y of a pixel lie alike: nothing is cropped there.
+    pub fn rows_are_whole(&self) -> bool {
+        self.z.is_whole() && self.y.is_whole()
     }
 
     /// Number `i` of all pixels, image after image.

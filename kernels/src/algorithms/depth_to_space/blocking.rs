@@ -9,15 +9,13 @@ use crate::microkernels::direct_tile::{tallest, widest};
 use crate::microkernels::slab::equal_parts;
 use crate::problem::problem::Layout;
 
-/// Packed weights (bytes) that stay in the level-2 cache beside the inputs of a tile: each tile of pixels takes all of them.
-/// Of more than that, each tile of weights takes a block of pixels.
+/// Channels last, packed weights (bytes) that stay in the level-2 cache beside the inputs of a tile: each tile of pixels takes
+/// all of them. Of more than that, each tile of weights takes a block of pixels.
 const KEPT_WEIGHTS: usize = 512 << 10;
 /// Inputs of such a block (bytes).
 const BLOCK_BYTES: usize = 384 << 10;
 /// Scratch of one thread, at most (bytes): beyond it the kernel declines.
 const SLOT_BYTES: usize = 2 << 20;
-/// Tiles of pixels in a block, at most.
-pub const MOST_PANELS: usize = 8;
 
 /// The sizes, all fixed when the plan is made.
 #[derive(Debug, Clone)]
@@ -44,9 +42,9 @@ pub struct Blocking {
     pub sides: Parts,
     /// Packed weights of one of them, for a step of the sum.
     pub unit: usize,
-    /// Tiles of pixels in a block.
+    /// Channels last: tiles of pixels in a block.
     pub block: usize,
-    /// Whether a block's inputs are copied while the one before is multiplied.
+    /// Channels first: whether the inputs of the next tile of pixels are copied while one is multiplied.
     pub ahead: bool,
     /// Parts along the pixels of all images, and along the tiles of weights.
     pub chunks: usize,
@@ -124,12 +122,7 @@ impl Blocking {
         while panel(self.vectors) > SLOT_BYTES {
             self.vectors -= 1;
         }
-        let panel = panel(self.vectors);
-        if self.packed_weights() * size > KEPT_WEIGHTS {
-            self.block = (BLOCK_BYTES / panel).clamp(1, MOST_PANELS);
-        } else {
-            self.ahead = 2 * panel <= SLOT_BYTES;
-        }
+        self.ahead = 2 * panel(self.vectors) <= SLOT_BYTES;
         Ok(())
     }
 
@@ -172,25 +165,38 @@ impl Blocking {
         self.axes.phases() * self.runs * self.sides.count
     }
 
-    /// Tile of weights number `i`.
+    /// Tile of weights number `i`. Channels first, the phases of a channel follow one another: their rows share cache lines.
+    /// Channels last, the outputs of a pixel do.
     pub fn weight_tile(&self, i: usize) -> WeightTile {
-        let (side, rest) = (i % self.sides.count, i / self.sides.count);
-        let (run, phase) = (rest % self.runs, rest / self.runs);
+        let (sides, phases) = (self.sides.count, self.axes.phases());
+        let (phase, run, side) = match self.layout {
+            Layout::Nchw => (i % phases, 0, i / phases),
+            Layout::Nhwc => (i / sides / self.runs, i / sides % self.runs, i % sides),
+        };
         WeightTile { z: phase / self.axes.y.stride, y: phase % self.axes.y.stride, run, side }
     }
 
     /// The one after it.
     #[inline(always)]
     pub fn next_tile(&self, tile: WeightTile) -> WeightTile {
-        let mut next = WeightTile { side: tile.side + 1, ..tile };
-        if next.side == self.sides.count {
+        let mut next = tile;
+        if self.layout == Layout::Nhwc {
+            next.side += 1;
+            if next.side < self.sides.count {
+                return next;
+            }
             (next.side, next.run) = (0, next.run + 1);
+            if next.run < self.runs {
+                return next;
+            }
+            next.run = 0;
         }
-        if next.run == self.runs {
-            (next.run, next.y) = (0, next.y + 1);
-        }
+        next.y += 1;
         if next.y == self.axes.y.stride {
             (next.y, next.z) = (0, next.z + 1);
+        }
+        if next.z == self.axes.z.stride && self.layout == Layout::Nchw {
+            (next.z, next.side) = (0, next.side + 1);
         }
         next
     }
@@ -210,10 +216,10 @@ impl Blocking {
         self.groups * self.group_weights()
     }
 
-    /// Elements of a thread's scratch: the inputs of a block, and of the next where it is copied ahead.
+    /// Elements of a thread's scratch: the inputs of a tile of pixels, and of the next where they are copied ahead.
     pub fn slot(&self) -> usize {
         match self.layout {
-            Layout::Nchw => (self.block + usize::from(self.ahead)) * self.panel(),
+            Layout::Nchw => (1 + usize::from(self.ahead)) * self.panel(),
             Layout::Nhwc => 0,
         }
     }
@@ -254,7 +260,7 @@ impl Blocking {
 }
 
 /// A tile of weights: its phase along z and y, its run, and its number side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct WeightTile {
     pub z: usize,
     pub y: usize,

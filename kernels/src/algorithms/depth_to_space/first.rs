@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::blocking::{Blocking, MOST_PANELS, Parts, WeightTile};
-use super::pack::{fill, tile_start};
+use super::blocking::{Blocking, Parts, WeightTile};
+use super::pack::{fetch, fill, tile_start};
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::direct_tile::{self, Call, Errand, Factors, Next, Places, Rows, Shape, Start};
@@ -87,119 +87,108 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             let own = parts.of(i);
             Panel::new(g, b, units.start + own.start..units.start + own.end)
         };
-        let (mut here, mut there) = slot.split_at_mut(b.block * b.panel());
-        let mut places: [Places; MOST_PANELS] = from_fn(|_| Places::new(b.lanes));
+        let (mut here, mut there) = slot.split_at_mut(b.panel());
+        let mut places = Places::new(b.lanes, size_of::<T>());
         let errands = Parts::new(b.group_in, tiles.len());
         let first = b.weight_tile(tiles.start);
-        let (mut begin, mut filled) = (0, false);
-        while begin < count {
-            let end = (begin + b.block).min(count);
-            let panels: [Panel; MOST_PANELS] = from_fn(|i| panel((begin + i).min(end - 1)));
-            let panels = &panels[..end - begin];
+        let (mut own, mut filled) = (panel(0), false);
+        for i in 0..count {
             if !filled {
-                for (p, to) in panels.iter().zip(here.chunks_exact_mut(b.panel())) {
-                    fill(simd, b, group, input, p.pixels.clone(), p.vectors * b.lanes, to);
-                }
+                fill(simd, b, group, input, own.pixels.clone(), own.vectors * b.lanes, here);
             }
-            let next = (end < count).then(|| panel(end));
+            let next = (i + 1 < count).then(|| panel(i + 1));
             let from = next
                 .as_ref()
-                .filter(|next| b.ahead && next.vectors == panels[0].vectors)
+                .filter(|next| b.ahead && next.vectors == own.vectors)
                 .and_then(|next| next.plain(b, group));
-            let next = next.as_ref();
-            let block = Block { plan, input, output, group, panels, first, errands, next, from };
+            let block =
+                Block { plan, input, output, group, own: &own, first, errands, next: next.as_ref(), from };
             block.run(simd, here, there, &mut places);
             filled = from.is_some();
             if filled {
                 std::mem::swap(&mut here, &mut there);
             }
-            begin = end;
+            if let Some(next) = next {
+                own = next;
+            }
         }
     }
 }
 
-/// Some panels for all tiles of weights of a task.
+/// The pixels of one tile, for all tiles of weights of a task.
 struct Block<'a, 'o, T> {
     plan: &'a PreparedDirect<T>,
     input: &'a [T],
     output: SharedOutput<'o, T>,
     group: usize,
-    panels: &'a [Panel],
+    own: &'a Panel,
     /// The first tile of weights, and the channels of the next panel that are copied with each.
     first: WeightTile,
     errands: Parts,
     next: Option<&'a Panel>,
-    /// Where the inputs of the next panel begin that are copied meanwhile.
+    /// Where the inputs of the next panel begin, if they are copied meanwhile.
     from: Option<usize>,
 }
 
 impl<T: Float> Block<'_, '_, T> {
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, here: &[T], there: &mut [T], places: &mut [Places; MOST_PANELS]) {
-        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+    fn run<S: Simd>(&self, simd: S, here: &[T], there: &mut [T], places: &mut Places) {
+        let (g, b, own) = (&self.plan.geometry, &self.plan.blocking, self.own);
         let plane = g.output_plane();
         // SAFETY: the task owns the outputs of its pixels in the phases and channels of its tiles; no others are accessed.
         let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
         let base = base.wrapping_add(self.group * b.group_out * plane);
         let offsets = from_fn(|r| r * plane);
-        // To the outputs of a tile, from those of channel 0 in phase 0.
         let [_, height, width] = g.output();
-        let to = |tile: WeightTile| b.sides.of(tile.side).start * plane + (tile.z * height + tile.y) * width;
-        let (mut tile, mut phase) = (self.first, None);
+        let row = |tile: WeightTile| (tile.z * height + tile.y) * width;
+        let to = |tile: WeightTile| b.sides.of(tile.side).start * plane + row(tile);
+        // The phases lie alike, but where rows are cropped.
+        let (alike, mut tile) = (b.axes.rows_are_whole(), self.first);
+        if alike {
+            own.place(g, b, WeightTile::default(), places);
+        }
         for number in 0..self.errands.count {
-            if phase != Some([tile.z, tile.y]) {
-                phase = Some([tile.z, tile.y]);
-                for (places, panel) in places.iter_mut().zip(self.panels) {
-                    panel.place(g, b, tile, places);
-                }
+            if !alike {
+                own.place(g, b, tile, places);
             }
-            let then = if number + 1 < self.errands.count { b.next_tile(tile) } else { self.first };
-            let own = b.sides.of(tile.side);
-            let start = tile_start(b, tile);
-            let depth = if start.is_some() { b.group_in } else { 0 };
-            let start = self.group * b.group_weights() + start.unwrap_or(0);
-            let bias = &self.plan.bias[self.group * b.step() + own.start * b.z..][..own.len() * b.z];
-            for (i, (panel, places)) in self.panels.iter().zip(&*places).enumerate() {
-                let errand = self.errand(number, there);
-                if places.is_empty() {
-                    errand.run(simd, panel.vectors);
-                    continue;
-                }
-                // What comes next: the next panel, or the next tile of weights, or the next block.
-                let (next, then) = if i + 1 < self.panels.len() {
-                    (Some(&self.panels[i + 1]), tile)
-                } else if number + 1 < self.errands.count {
-                    (Some(&self.panels[0]), then)
-                } else {
-                    (self.next, then)
-                };
-                let next = next.map(|next| {
-                    // The places hold their phase already.
-                    let row = (tile.z * height + tile.y) * width;
-                    let to = base.wrapping_add(to(then)).wrapping_sub(row);
-                    Next { to: to.wrapping_offset(next.start - panel.start), offsets: &offsets }
-                });
+            // What the places hold already.
+            let held = if alike { 0 } else { row(tile) };
+            // What comes next: the next tile of weights, or the first one for the next pixels.
+            let last = number + 1 == self.errands.count;
+            let (then, from) = if last { (self.first, self.next) } else { (b.next_tile(tile), Some(own)) };
+            let channels = b.sides.of(tile.side);
+            let rows = channels.len() * b.z;
+            let errand = self.errand(number, there);
+            if places.is_empty() {
+                errand.run(simd, own.vectors);
+                tile = then;
+                continue;
+            }
+            let next = from.map(|from| {
+                let to = base.wrapping_add(to(then)).wrapping_sub(held);
+                Next { to: to.wrapping_offset(from.start - own.start), offsets: &offsets }
+            });
+            let to = base.wrapping_add(to(tile)).wrapping_sub(held);
+            let weights = tile_start(b, tile);
+            let factors = Factors {
+                lanes: here,
+                lane_step: own.vectors * b.lanes,
+                scalars: &self.plan.weights[self.group * b.group_weights() + weights.unwrap_or(0)..],
+                row_step: 1,
+                scalar_step: rows,
+                depth: if weights.is_some() { b.group_in } else { 0 },
+            };
+            let bias = &self.plan.bias[self.group * b.step() + channels.start * b.z..][..rows];
+            let mut call = Call {
+                shape: Shape { rows, vectors: own.vectors, z: b.z },
+                factors,
+                start: Start::Rows(bias),
+                activation: self.plan.epilogue.activation,
                 // SAFETY: as above; the rows are channels of the tile, one output plane apart.
-                let rows = unsafe { Rows::new(places, base.wrapping_add(own.start * plane), &offsets, next) };
-                let width = panel.vectors * b.lanes;
-                let factors = Factors {
-                    lanes: &here[i * b.panel()..],
-                    lane_step: width,
-                    scalars: &self.plan.weights[start..],
-                    row_step: 1,
-                    scalar_step: own.len() * b.z,
-                    depth,
-                };
-                let mut call = Call {
-                    shape: Shape { rows: own.len() * b.z, vectors: panel.vectors, z: b.z },
-                    factors,
-                    start: Start::Rows(bias),
-                    activation: self.plan.epilogue.activation,
-                    rows,
-                    errand,
-                };
-                direct_tile::run(simd, &mut call);
-            }
+                rows: unsafe { Rows::new(places, to, &offsets, next) },
+                errand,
+            };
+            direct_tile::run(simd, &mut call);
             tile = then;
         }
     }
@@ -207,9 +196,19 @@ impl<T: Float> Block<'_, '_, T> {
     /// The part of the next panel that is copied during tile number `tile`.
     #[inline(always)]
     fn errand<'s>(&'s self, tile: usize, there: &'s mut [T]) -> Errand<'s, T> {
-        let (Some(from), b) = (self.from, &self.plan.blocking) else { return Errand::none() };
-        let (plane, width) = (b.axes.plane, self.panels[0].vectors * b.lanes);
+        let b = &self.plan.blocking;
+        let (plane, width) = (b.axes.plane, self.own.vectors * b.lanes);
         let channels = self.errands.of(tile);
+        let Some(from) = self.from else {
+            if let Some(next) = self.next {
+                fetch(b, self.group, self.input, next.pixels.clone(), channels);
+            }
+            return Errand::none();
+        };
+        // Of more tiles than channels, the last have none to copy.
+        if channels.is_empty() {
+            return Errand::none();
+        }
         // After the last part comes the first one of the panel after the next.
         let soon = if channels.end < b.group_in { from + channels.end * plane } else { from + width };
         Errand {

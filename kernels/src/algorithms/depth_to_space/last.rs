@@ -9,6 +9,7 @@ use super::blocking::{Blocking, Parts, WeightTile};
 use super::pack::tile_start;
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
+use crate::machine::prefetch;
 use crate::microkernels::direct_tile::{
     self, Call, Errand, Factors, MOST_ROWS, MOST_VECTORS, Next, Places, Rows, Shape, Start,
 };
@@ -57,12 +58,12 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let base = unsafe { output.slice_ptr(0, output.len()) };
         let channels = g.problem().in_channels();
         // Of tiles by their vectors; the last one of a run may end earlier.
-        let mut whole: [Places; MOST_VECTORS] = from_fn(|_| Places::new(b.lanes));
+        let mut whole: [Places; MOST_VECTORS] = from_fn(|_| Places::new(b.lanes, size_of::<T>()));
         for (places, vectors) in whole.iter_mut().zip(1..) {
             places.clear(vectors);
             places.push(0, 0, vectors * b.lanes);
         }
-        let mut last = Places::new(b.lanes);
+        let mut last = Places::new(b.lanes, size_of::<T>());
         let of_last = b.sides.of(b.sides.count - 1);
         last.clear(of_last.len());
         last.push(0, 0, b.run - of_last.start * b.lanes);
@@ -73,6 +74,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             let own = parts.of(i);
             units.start + own.start..units.start + own.end
         };
+        let fetches = Parts::new((b.rows * channels * size_of::<T>()).div_ceil(64), tiles.len());
         let mut begin = 0;
         let mut here = starts(g, b, units.start);
         while begin < count {
@@ -102,6 +104,15 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                         ((end < count).then(|| starts(g, b, own.end)), then_to)
                     };
                     let next = there.as_ref().map(|offsets| Next { to: then.cast_const(), offsets });
+                    // What the next pixels read, a part with each tile of weights.
+                    if i + 1 == end && b.block == 1 {
+                        let soon = fetches.of(number - tiles.start);
+                        let from = (own.end * channels) * size_of::<T>() / 64;
+                        let from = input.as_ptr().cast::<u8>().wrapping_add(from * 64);
+                        for line in soon {
+                            prefetch::read(from.wrapping_add(64 * line));
+                        }
+                    }
                     // SAFETY: as above; the rows are the task's own pixels, whose outputs in this phase begin there.
                     let rows = unsafe { Rows::new(places, to, &here, next) };
                     let factors = Factors {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::blocking::{Blocking, WeightTile};
+use crate::machine::prefetch;
 use crate::microkernels::copy::{copy, zero};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -77,20 +78,49 @@ pub fn fill<T: Float, S: Simd>(
     width: usize,
     panel: &mut [T],
 ) {
+    for (done, first, len) in runs(b, group, &pixels) {
+        for (c, to) in panel.chunks_exact_mut(width).take(b.group_in).enumerate() {
+            copy(simd, &input[first + c * b.axes.plane..][..len], &mut to[done..done + len]);
+        }
+    }
+    if pixels.len() < width {
+        for to in panel.chunks_exact_mut(width).take(b.group_in) {
+            zero(simd, &mut to[pixels.len()..]);
+        }
+    }
+}
+
+/// Asks for what [`fill`] will read of some channels.
+#[inline(always)]
+pub fn fetch<T>(b: &Blocking, group: usize, input: &[T], pixels: Range<usize>, channels: Range<usize>) {
+    let line = 64 / size_of::<T>();
+    for (_, first, len) in runs(b, group, &pixels) {
+        for c in channels.clone() {
+            for at in (0..len - 1).step_by(line).chain([len - 1]) {
+                prefetch::read(input.as_ptr().wrapping_add(first + c * b.axes.plane + at));
+            }
+        }
+    }
+}
+
+/// The runs of pixels that lie in one image: pixels before, where the first lies in channel 0 of the group, how many.
+#[inline(always)]
+fn runs<'a>(
+    b: &'a Blocking,
+    group: usize,
+    pixels: &'a Range<usize>,
+) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
     let plane = b.axes.plane;
     let mut done = 0;
-    while done < pixels.len() {
-        let (n, at) = ((pixels.start + done) / plane, (pixels.start + done) % plane);
-        let len = (plane - at).min(pixels.len() - done);
-        let first = (n * b.groups + group) * b.group_in;
-        for (c, to) in panel.chunks_exact_mut(width).take(b.group_in).enumerate() {
-            copy(simd, &input[(first + c) * plane + at..][..len], &mut to[done..done + len]);
-        }
-        done += len;
-    }
-    if done < width {
-        for to in panel.chunks_exact_mut(width).take(b.group_in) {
-            zero(simd, &mut to[done..]);
-        }
-    }
+    std::iter::from_fn(move || {
+        let at = pixels.start + done;
+        let left = pixels.len() - done;
+        (left > 0).then(|| {
+            let (n, at) = (at / plane, at % plane);
+            let len = left.min(plane - at);
+            let run = (done, (n * b.groups + group) * b.group_in * plane + at, len);
+            done += len;
+            run
+        })
+    })
 }

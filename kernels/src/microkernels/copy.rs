@@ -100,7 +100,7 @@ pub fn zero_over<T: Float, S: Simd>(simd: S, to: &mut [T], len: usize) {
 
 /// Asks for the cache line of an address that will be read soon; only a hint.
 #[inline(always)]
-fn prefetch<T>(at: *const T) {
+pub fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -9,6 +9,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::copy::prefetch;
 use super::vector::Float;
 
 /// Columns of any tile, at most.
@@ -34,8 +35,34 @@ pub struct PixelOperands<'a, T> {
     pub channels: usize,
     /// Where the sums of each column lie, counted from the tile's first sum.
     pub columns: &'a [usize],
+    /// Lines asked for meanwhile.
+    pub hints: Hints<T>,
     /// What the sums start from, one value for each column; none: from what they hold.
     pub start: Option<&'a [T]>,
+}
+
+/// Cache lines to ask for while a tile runs, one for each tap and channel: they are read later. Only hints: any address will
+/// do.
+#[derive(Debug)]
+pub struct Hints<T> {
+    /// For the first tap and channel.
+    pub at: *const T,
+    /// How far on for each further tap and each further channel.
+    pub steps: [usize; 2],
+}
+
+impl<T> Clone for Hints<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Hints<T> {}
+
+impl<T> Hints<T> {
+    /// One line that is there anyway.
+    pub fn none(of: &[T]) -> Self {
+        Self { at: of.as_ptr(), steps: [0, 0] }
+    }
 }
 
 /// The widest tile of `vectors` vectors (2 or 4): V·C accumulators, V inputs and a broadcast fill the registers.
@@ -120,13 +147,18 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
             }
         }
         let mut weights = o.weights.as_ptr();
+        let mut hints = o.hints.at;
         let first = starts.map(|s| o.input[o.input_start + s..].as_ptr());
         for z in 0..o.taps[0] {
             for y in 0..o.taps[1] {
                 for x in 0..o.taps[2] {
                     let on = z * o.input_steps[0] + y * o.input_steps[1] + x * o.input_steps[2];
                     let mut pixels = first.map(|p| p.wrapping_add(on));
+                    let mut hint = hints;
+                    hints = hints.wrapping_add(o.hints.steps[0]);
                     for _ in 0..o.channels {
+                        prefetch(hint);
+                        hint = hint.wrapping_add(o.hints.steps[1]);
                         let mut values = [T::splat(simd, T::default()); V];
                         for v in 0..V {
                             // SAFETY: a vector lies there, as asserted.

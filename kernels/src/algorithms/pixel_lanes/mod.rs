@@ -88,7 +88,7 @@ impl Kernel for PixelLanes {
         let g = request.geometry;
         let per_output = match g.problem().layout() {
             Layout::Nchw => 2.0,
-            Layout::Nhwc => 24.0,
+            Layout::Nhwc => 8.0,
         } / blocking.lanes as f64;
         let work = roofs.compute_ns(blocking.cycles as u128 * blocking.lanes as u128, 1.05)
             + per_output * g.output_len() as f64

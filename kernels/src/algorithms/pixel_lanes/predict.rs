@@ -5,6 +5,9 @@ use super::blocking::Blocking;
 /// Loads, stores and jumps of a tile beside its multiply-adds: of each vector of sums, and of the tile.
 const PER_SUM: f64 = 2.0;
 const PER_TILE: f64 = 25.0;
+/// A cache line from level 2, and how many level 1 holds.
+const PER_LINE: f64 = 1.3;
+const LEVEL_1_LINES: f64 = 512.0;
 /// Packing: of each vector, and of each row.
 const PER_PACKED: f64 = 5.0;
 const PER_ROW: f64 = 20.0;
@@ -19,23 +22,39 @@ impl Blocking {
         let z_windows: usize = z.alone.iter().map(|r| r.windows).sum();
         let mut of_tile = 0.0;
         for block in 0..self.y_blocks() {
-            for along_y in self.y_runs(&(block * self.y_phases..(block + 1) * self.y_phases)) {
+            let runs = self.y_runs(&(block * self.y_phases..(block + 1) * self.y_phases));
+            let rows_read = |along_y: usize| (z.halo() + 1) * along_y;
+            let mut before = rows_read(runs.iter().map(|r| r.windows).sum());
+            for along_y in runs {
                 for along_x in &x.together {
                     let phases = along_y.phases.len() * along_x.phases.len();
                     let taps = z_windows * along_y.windows * along_x.windows;
+                    let rows = rows_read(along_y.windows);
+                    let reading = self.reading(rows, before, along_x.windows);
+                    before = rows;
                     let full = self.group_out / self.channels;
                     let rest = self.group_out % self.channels;
-                    of_tile += full as f64 * self.tile(taps, phases * self.channels);
+                    of_tile += full as f64 * (reading + self.tile(taps, phases * self.channels));
                     if rest > 0 {
-                        of_tile += self.tile(taps, phases * rest);
+                        of_tile += reading + self.tile(taps, phases * rest);
                     }
                 }
+                before = rows_read(runs.iter().map(|r| r.windows).sum());
             }
         }
         let rows = (z.halo() + 1) * (self.rows + y.halo());
         let packed = (z.positions * tasks_y * tasks_x * self.group_in * rows) as f64;
         let pack = packed * (PER_ROW + PER_PACKED * (self.pitch as f64 / self.lanes as f64).ceil());
         self.groups as f64 * (tiles * z.positions as f64 * of_tile + pack)
+    }
+
+    /// Inputs of a box that the level-1 cache no longer holds: `rows` of each channel, where `since` rows were read since they
+    /// were, and again for each further window along x where they are too many.
+    fn reading(&self, rows: usize, since: usize, windows: usize) -> f64 {
+        let lines = (self.group_in * (self.vectors * self.lanes * self.size / 64 + 1)) as f64;
+        let missed = |rows: f64| (1.0 - LEVEL_1_LINES / (rows * lines)).max(0.0);
+        let again = (windows as f64 - 1.0) * missed(1.0);
+        PER_LINE * rows as f64 * lines * (missed(since as f64) + again)
     }
 
     /// One tile over so many taps: bound by multiply-adds, by loads (the inputs' cross cache lines), or by latency.

@@ -14,10 +14,11 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
-use crate::microkernels::pixel_tile::{MOST_COLUMNS, PixelOperands, accumulate_pixels};
+use crate::microkernels::pixel_tile::{Hints, MOST_COLUMNS, PixelOperands, accumulate_pixels};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
+use crate::problem::problem::Layout;
 
 /// Boxes of a column block, at most: an axis has three runs.
 const MOST_BOXES: usize = 9;
@@ -127,6 +128,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let (slab, sums) = slot.split_at_mut(b.slab);
         fill(simd, &plan.geometry, b, &place, input, slab);
         let blocks = b.blocks();
+        let mut ahead = Ahead::new(plan, &place, input);
         let (mut row, rows) = (0, place.y.len());
         while row < rows {
             let end = (row + b.chunk).min(rows);
@@ -139,7 +141,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 }
                 let chunk = Chunk { plan, place: &place, number, columns, rows: row..end, step };
                 let sums = &mut sums[..columns.per_phase() * b.axes[2].stride * step];
-                chunk.accumulate(simd, slab, sums);
+                chunk.accumulate(simd, slab, sums, output, &mut ahead);
                 activate(plan.epilogue.activation, sums);
                 chunk.store(simd, sums, output);
             }
@@ -172,7 +174,14 @@ struct Work<'a, T> {
 
 impl<T: Float> Chunk<'_, T> {
     #[inline(always)]
-    fn accumulate<S: Simd>(&self, simd: S, slab: &[T], sums: &mut [T]) {
+    fn accumulate<S: Simd>(
+        &self,
+        simd: S,
+        slab: &[T],
+        sums: &mut [T],
+        output: SharedOutput<'_, T>,
+        ahead: &mut Ahead<T>,
+    ) {
         let b = &self.plan.blocking;
         let [az, ay, ax] = &b.axes;
         let block = self.place.group * b.blocks() + self.number;
@@ -210,6 +219,7 @@ impl<T: Float> Chunk<'_, T> {
                 taps: [z.len(), pair.y.windows, pair.x.windows],
                 channels: b.group_in,
                 columns: &[],
+                hints: Hints::none(slab),
                 start: None,
             };
             works[boxes] = Some(Work { operands, columns, count });
@@ -231,6 +241,7 @@ impl<T: Float> Chunk<'_, T> {
         let vectors = b.vectors_of(self.rows.len());
         let mut vector = 0;
         while vector < vectors {
+            self.ask_for_outputs(output, vector..(vector + b.vectors).min(vectors), vectors);
             let wide = if vectors - vector > 2 { b.vectors } else { 2 };
             let mut starts = [0; 4];
             for (i, start) in starts[..wide].iter_mut().enumerate() {
@@ -238,10 +249,61 @@ impl<T: Float> Chunk<'_, T> {
             }
             let sums = &mut sums[vector * b.lanes..];
             for work in works[..boxes].iter().flatten() {
-                let operands = PixelOperands { columns: &work.columns[..work.count], ..work.operands };
+                let hints = ahead.next(work.operands.taps.iter().product(), work.operands.hints);
+                let operands = PixelOperands { columns: &work.columns[..work.count], hints, ..work.operands };
                 accumulate_pixels(simd, &operands, &starts[..wide], sums);
             }
             vector += wide;
         }
+    }
+}
+
+/// The inputs that the next task on this thread reads beside those of this one: asked for while the tiles run.
+struct Ahead<T> {
+    hints: Hints<T>,
+    /// Taps' worth of lines that are left.
+    left: usize,
+}
+
+impl<T: Float> Ahead<T> {
+    fn new(plan: &PreparedPixelLanes<T>, place: &Place, input: &[T]) -> Self {
+        let (g, b) = (&plan.geometry, &plan.blocking);
+        let p = g.problem();
+        let [_, ay, ax] = &b.axes;
+        let line = 64 / size_of::<T>();
+        // The rows that follow, or the first ones of the next group or image.
+        let end = place.y.end as i64 - 1 + ay.reach.end;
+        let (row, next) =
+            if place.y.end < ay.positions { (end.clamp(0, ay.input as i64) as usize, 0) } else { (0, 1) };
+        let image = place.n * b.groups + place.group + next;
+        let (n, group) = (image / b.groups, image % b.groups);
+        if ax.positions > b.width
+            || n >= p.batch()
+            || row >= ay.input
+            || b.parts > 1
+            || g.input_len() * size_of::<T>() < 1 << 20
+        {
+            return Self { hints: Hints::none(input), left: 0 };
+        }
+        let at = g.input_at(n, group * b.group_in, [0, row, 0]);
+        let elements = b.rows.min(ay.input - row) * ax.input;
+        let (steps, left) = match p.layout() {
+            Layout::Nchw => ([line, g.input_plane()], elements.div_ceil(line)),
+            Layout::Nhwc => {
+                ([line * b.group_in, line], (elements * p.in_channels()).div_ceil(line * b.group_in))
+            }
+        };
+        Self { hints: Hints { at: input[at..].as_ptr(), steps }, left }
+    }
+
+    /// For a tile of so many taps.
+    fn next(&mut self, taps: usize, none: Hints<T>) -> Hints<T> {
+        if self.left == 0 {
+            return none;
+        }
+        let hints = self.hints;
+        self.left = self.left.saturating_sub(taps);
+        self.hints.at = hints.at.wrapping_add(taps * hints.steps[0]);
+        hints
     }
 }

@@ -47,6 +47,8 @@ pub struct Blocking {
     pub channel_step: usize,
     pub slab: usize,
     pub sums: usize,
+    /// Distance of the columns' sums.
+    pub sum_step: usize,
     /// Parts into which a task's column blocks are split, to feed all threads.
     pub parts: usize,
     /// Predicted time of one thread, in vector multiply-adds.
@@ -137,6 +139,7 @@ impl Blocking {
             channel_step: channel_step(rows),
             slab: slab(rows).next_multiple_of(line),
             sums: 0,
+            sum_step: 0,
             parts: 1,
             cycles: 0.0,
             axes: axes.clone(),
@@ -144,14 +147,15 @@ impl Blocking {
         // The rows that fill their tiles best.
         let tiles = |b: &Self, chunk: usize| b.tiles(chunk) / chunk as f64;
         for chunk in 2..=rows {
-            if columns * blocking.sum_step(chunk) * size > SUMS_BYTES {
+            if columns * blocking.step_for(chunk) * size > SUMS_BYTES {
                 break;
             }
             if tiles(&blocking, chunk) <= tiles(&blocking, blocking.chunk) {
                 blocking.chunk = chunk;
             }
         }
-        blocking.sums = (columns * blocking.sum_step(blocking.chunk)).next_multiple_of(line);
+        blocking.sum_step = blocking.step_for(blocking.chunk);
+        blocking.sums = (columns * blocking.sum_step).next_multiple_of(line);
         blocking.cycles = blocking.predict() * p.batch() as f64;
         (blocking.slot() * size <= SLOT_BYTES).then_some(blocking)
     }
@@ -208,8 +212,7 @@ impl Blocking {
     }
 
     /// Distance of the columns' sums, for a chunk of so many rows: whole tiles.
-    #[inline]
-    pub fn sum_step(&self, rows: usize) -> usize {
+    fn step_for(&self, rows: usize) -> usize {
         spread(self.vectors_of(rows).next_multiple_of(self.vectors) * self.lanes, self.size)
     }
 

@@ -132,15 +132,14 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let (mut row, rows) = (0, place.y.len());
         while row < rows {
             let end = (row + b.chunk).min(rows);
-            let step = b.sum_step(end - row);
             // All column blocks of a chunk after one another: its inputs stay near, and so do its outputs.
             for number in blocks * part / b.parts..blocks * (part + 1) / b.parts {
                 let columns = &Columns::new(b, number);
                 if b.axes[0].output_of(place.z, columns.z_phase).is_none() {
                     continue;
                 }
-                let chunk = Chunk { plan, place: &place, number, columns, rows: row..end, step };
-                let sums = &mut sums[..columns.per_phase() * b.axes[2].stride * step];
+                let chunk = Chunk { plan, place: &place, number, columns, rows: row..end, step: b.sum_step };
+                let sums = &mut sums[..columns.per_phase() * b.axes[2].stride * b.sum_step];
                 chunk.accumulate(simd, slab, sums, output, &mut ahead);
                 activate(plan.epilogue.activation, sums);
                 chunk.store(simd, sums, output);

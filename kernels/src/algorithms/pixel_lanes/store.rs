@@ -18,17 +18,23 @@ impl<T: Float> Chunk<'_, T> {
     /// Writes all outputs of the chunk.
     #[inline(always)]
     pub fn store<S: Simd>(&self, simd: S, sums: &[T], output: SharedOutput<'_, T>) {
-        let b = &self.plan.blocking;
-        let [az, ay, _] = &b.axes;
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let [az, ay, ax] = &b.axes;
         let Some(oz) = az.output_of(self.place.z, self.columns.z_phase) else { return };
-        let several = self.plan.geometry.problem().out_channels() > 1;
+        let x = &self.place.x;
+        let along = Along { whole: ax.whole(x), phase_step: self.columns.per_phase() * self.step };
+        // One channel is the same in both layouts.
+        let together = g.problem().layout() == Layout::Nhwc && g.problem().out_channels() > 1;
         for (row, y) in self.rows.clone().enumerate() {
             for ry in self.columns.y_phases.clone() {
                 let Some(oy) = ay.output_of(self.place.y.start + y, ry) else { continue };
-                let first = self.columns.at(0, ry, 0) * self.step + row * b.sum_pitch();
-                match self.plan.geometry.problem().layout() {
-                    Layout::Nhwc if several => self.store_pixels(&sums[first..], [oz, oy], output),
-                    _ => self.store_channels(simd, &sums[first..], [oz, oy], output),
+                let sums = &sums[self.columns.at(0, ry, 0) * self.step + row * b.sum_pitch()..];
+                let channel = self.place.group * b.group_out + self.columns.channels.start;
+                let to = g.output_at(self.place.n, channel, [oz, oy, 0]);
+                if together {
+                    self.store_pixels(sums, &along, output, to);
+                } else {
+                    self.store_channels(simd, sums, &along, output, to);
                 }
             }
         }
@@ -67,72 +73,81 @@ impl<T: Float> Chunk<'_, T> {
         }
     }
 
-    /// One output row of each channel.
+    /// The outputs of positions that lack some, at both ends of a row: phase, position and output.
+    fn edges(&self, along: &Along) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
+        let ax = &self.plan.blocking.axes[2];
+        let x = &self.place.x;
+        (x.start..along.whole.start).chain(along.whole.end..x.end).flat_map(move |q| {
+            (0..ax.stride).filter_map(move |rx| ax.output_of(q, rx).map(|o| (rx, q - x.start, o)))
+        })
+    }
+
+    /// One output row of each channel; the first begins at `to`.
     #[inline(always)]
     fn store_channels<S: Simd>(
         &self,
         simd: S,
         sums: &[T],
-        [oz, oy]: [usize; 2],
+        along: &Along,
         output: SharedOutput<'_, T>,
+        to: usize,
     ) {
-        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let ax = &b.axes[2];
-        let x = &self.place.x;
-        let whole = ax.whole(x);
-        let phase_step = self.columns.per_phase() * self.step;
-        for (c, co) in self.columns.channels.clone().enumerate() {
-            let channel = self.place.group * b.group_out + co;
-            let sums = &sums[c * self.step..];
-            let row = g.output_at(self.place.n, channel, [oz, oy, 0]);
-            if !whole.is_empty() {
-                let start = row + whole.start * ax.stride - ax.crop;
+        let (whole, phase_step) = (&along.whole, along.phase_step);
+        let ax = &self.plan.blocking.axes[2];
+        let plane = self.plan.geometry.output_plane();
+        let channels = self.columns.channels.len();
+        if !whole.is_empty() {
+            let first = whole.start * ax.stride - ax.crop;
+            let len = ax.stride * whole.len();
+            for c in 0..channels {
+                let sums = &sums[c * self.step + whole.start - self.place.x.start..];
                 // SAFETY: these outputs belong to this task and column block alone.
-                let to = unsafe { output.slice_mut(start, ax.stride * whole.len()) };
-                interleave(simd, ax.stride, &sums[whole.start - x.start..], phase_step, whole.len(), to);
+                let to = unsafe { output.slice_mut(to + c * plane + first, len) };
+                interleave(simd, ax.stride, sums, phase_step, whole.len(), to);
             }
-            for q in (x.start..whole.start).chain(whole.end..x.end) {
-                for rx in 0..ax.stride {
-                    let Some(ox) = ax.output_of(q, rx) else { continue };
-                    // SAFETY: as above.
-                    let to = unsafe { output.slice_mut(row + ox, 1) };
-                    to[0] = sums[rx * phase_step + q - x.start];
-                }
+        }
+        for (rx, position, o) in self.edges(along) {
+            for c in 0..channels {
+                // SAFETY: as above.
+                let to = unsafe { output.slice_mut(to + c * plane + o, 1) };
+                to[0] = sums[rx * phase_step + c * self.step + position];
             }
         }
     }
 
-    /// The channels of each pixel of one output row.
+    /// The channels of each pixel of one output row; the first begins at `to`.
     #[inline(always)]
-    fn store_pixels(&self, sums: &[T], [oz, oy]: [usize; 2], output: SharedOutput<'_, T>) {
-        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let ax = &b.axes[2];
-        let x = &self.place.x;
-        let whole = ax.whole(x);
-        let phase_step = self.columns.per_phase() * self.step;
-        let channels = &self.columns.channels;
-        let all = g.problem().out_channels();
-        let row = g.output_at(self.place.n, self.place.group * b.group_out + channels.start, [oz, oy, 0]);
-        for rx in 0..ax.stride {
-            let sums = &sums[rx * phase_step..];
-            if !whole.is_empty() {
-                let start = row + (whole.start * ax.stride + rx - ax.crop) * all;
-                let (count, step) = (whole.len(), ax.stride * all);
-                let from = &sums[whole.start - x.start..];
+    fn store_pixels(&self, sums: &[T], along: &Along, output: SharedOutput<'_, T>, to: usize) {
+        let (whole, phase_step) = (&along.whole, along.phase_step);
+        let ax = &self.plan.blocking.axes[2];
+        let channels = self.columns.channels.len();
+        let all = self.plan.geometry.problem().out_channels();
+        if !whole.is_empty() {
+            let (count, step) = (whole.len(), ax.stride * all);
+            for rx in 0..ax.stride {
+                let first = to + (whole.start * ax.stride + rx - ax.crop) * all;
+                let from = &sums[rx * phase_step + whole.start - self.place.x.start..];
                 // SAFETY: these outputs belong to this task and column block alone.
                 unsafe {
-                    let to = output.slice_ptr(start, (count - 1) * step + channels.len());
-                    gather_strips(from, self.step, to, step, channels.len(), count);
-                }
-            }
-            for q in (x.start..whole.start).chain(whole.end..x.end) {
-                let Some(ox) = ax.output_of(q, rx) else { continue };
-                // SAFETY: as above.
-                let to = unsafe { output.slice_mut(row + ox * all, channels.len()) };
-                for (c, to) in to.iter_mut().enumerate() {
-                    *to = sums[c * self.step + q - x.start];
+                    let to = output.slice_ptr(first, (count - 1) * step + channels);
+                    gather_strips(from, self.step, to, step, channels, count);
                 }
             }
         }
+        for (rx, position, o) in self.edges(along) {
+            // SAFETY: as above.
+            let to = unsafe { output.slice_mut(to + o * all, channels) };
+            for (c, to) in to.iter_mut().enumerate() {
+                *to = sums[rx * phase_step + c * self.step + position];
+            }
+        }
     }
+}
+
+/// What the rows of a chunk have in common.
+struct Along {
+    /// The positions of which every output exists.
+    whole: Range<usize>,
+    /// Distance of the sums of successive phases.
+    phase_step: usize,
 }

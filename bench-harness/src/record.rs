@@ -15,7 +15,7 @@ use crate::statistics::Verdict;
 pub const SCHEMA: u32 = 2;
 
 /// One line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
     /// The first line.
@@ -29,7 +29,7 @@ pub enum Record {
 }
 
 /// Everything that a measurement depends on and that is the same for the whole run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Header {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -49,6 +49,7 @@ pub struct Header {
     /// What built the program.
     pub toolchain: Toolchain,
     /// The machine.
+    #[schemars(with = "crate::machine::shape::Fingerprint")]
     pub machine: Fingerprint,
     /// Its load, and what the process may use.
     pub environment: Environment,
@@ -80,7 +81,7 @@ impl Header {
 
 /// What happened to one implementation on one workload. All lines of a run with the same workload, layout, type, threads
 /// and cache come from one sitting: their rounds belong together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Measurement {
     /// Name of the layer.
     pub workload: String,
@@ -114,7 +115,7 @@ pub struct Measurement {
 }
 
 /// What is known of another library.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PeerRecord {
     /// How it was asked.
     pub mode: String,
@@ -131,7 +132,7 @@ pub struct PeerRecord {
 }
 
 /// Told apart by their fields.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 #[allow(clippy::large_enum_variant)] // nearly all are figures
 pub enum Outcome {
@@ -166,7 +167,7 @@ pub enum Outcome {
 }
 
 /// Figures of one implementation on one workload. A peer does not tell everything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Figures {
     /// Median wall time of one run.
     pub median_ns: f64,
@@ -233,7 +234,7 @@ pub fn five_digits(x: f64) -> f64 {
 }
 
 /// Two contenders on one workload, or over all of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Comparison {
     /// Name of the layer; none for the geometric mean over all.
     pub workload: Option<String>,
@@ -271,7 +272,7 @@ pub struct Comparison {
 }
 
 /// How the run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct End {
     /// Whether every workload had its turn.
     pub complete: bool,

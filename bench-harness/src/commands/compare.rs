@@ -210,9 +210,8 @@ impl Opponents {
         Ok(match (first, second) {
             (Side::Kernel(first), Side::Kernel(second)) => Self::Kernels([first, second]),
             (first, second) => {
-                let (first, second) = (program(first)?, program(second)?);
-                let lanes = [first.clone(), second.clone(), first, second];
-                Self::Programs(Visitors::new(&lanes, threads)?)
+                let sides = [program(first)?, program(second)?];
+                Self::Programs(Visitors::new(&duel::SIDES.map(|side| sides[side].clone()), threads)?)
             }
         })
     }

@@ -5,7 +5,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 /// What built this program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Toolchain {
     /// Version of the harness.
     pub tconv: String,
@@ -36,7 +36,7 @@ impl Toolchain {
 }
 
 /// How this process runs, and beside what.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Environment {
     /// Load averages over 1, 5 and 15 minutes, where the system tells.
     pub load: Option<[f64; 3]>,

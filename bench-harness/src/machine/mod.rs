@@ -2,6 +2,7 @@
 
 mod environment;
 mod roofs;
+pub(crate) mod shape;
 mod sheet;
 
 pub use environment::{CpuTime, Environment, Toolchain};

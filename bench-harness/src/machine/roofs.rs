@@ -17,7 +17,7 @@ const TIME: Duration = Duration::from_millis(40);
 const SAMPLE: Duration = Duration::from_millis(1);
 
 /// The peak rate of multiply-adds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Peak {
     /// Instruction set.
     pub isa: String,
@@ -30,7 +30,7 @@ pub struct Peak {
 }
 
 /// The bandwidth of reading a buffer again and again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Bandwidth {
     /// `"L1"`, `"L2"`, … or `"DRAM"`.
     pub level: String,
@@ -43,7 +43,7 @@ pub struct Bandwidth {
 }
 
 /// All roofs of a machine that a run needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Roofs {
     /// For the instruction set and element type of the run, at each number of its threads.
     pub peaks: Vec<Peak>,

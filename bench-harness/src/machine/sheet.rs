@@ -14,13 +14,14 @@ use crate::measure::Crew;
 pub const SHEET_SCHEMA: u32 = 1;
 
 /// One file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Sheet {
     /// [`SHEET_SCHEMA`].
     pub schema: u32,
     /// When it was measured: RFC 3339, UTC, whole seconds.
     pub utc: String,
     /// What identifies this kind of machine.
+    #[schemars(with = "crate::machine::shape::Fingerprint")]
     pub machine: Fingerprint,
     /// How busy it was.
     pub environment: Environment,

@@ -57,19 +57,24 @@ pub enum Problem {
 /// Figures, or why there are none.
 pub type Outcome = Result<Figures, Problem>;
 
-/// Visits in a round: each candidate twice.
-const LANES: usize = 4;
+/// Whose every lane of a round is. Not in turns: memory that is handed out in equal steps would give each side places of its
+/// own kind.
+pub const SIDES: [usize; 4] = [0, 1, 1, 0];
+/// At most so many bytes are left free before each plan, by chance: where things lie in memory is part of the noise.
+const GAP: usize = 1 << 14;
 
 impl Duel<'_> {
     /// Two kernels in this process. Plans, verifies and measures. The outer error is of the environment.
     pub fn kernels<T: Element>(&self, names: [&str; 2]) -> Result<Outcome, Failure> {
         let setting = Setting::<T>::new(self)?;
         let (problem, epilogue) = (&self.descriptor.problem, self.descriptor.epilogue);
-        // A plan of its own for every lane: where its weights lie in memory is part of the noise.
-        let mut plans: Vec<Plan<T>> = Vec::new();
+        let mut random = fastrand::Rng::with_seed(self.sitting.seed);
+        // A plan of its own for every lane.
+        let (mut plans, mut gaps): (Vec<Plan<T>>, Vec<Vec<u8>>) = Default::default();
         let mut firsts = Vec::new();
-        for lane in 0..LANES {
-            let (name, weights) = (names[lane % 2], setting.weights());
+        for side in SIDES {
+            let (name, weights) = (names[side], setting.weights());
+            gaps.push(Vec::with_capacity(random.usize(1..GAP)));
             let planner = self.planner.clone().only(name, None);
             let plan = match self.crew.install(|| planner.plan::<T>(problem, weights, epilogue)) {
                 Ok(plan) => plan,
@@ -95,7 +100,7 @@ impl Duel<'_> {
         Ok(self.hold(&mut visited.collect::<Vec<_>>(), &firsts))
     }
 
-    /// Two programs, of each two processes: first, second, first, second.
+    /// Two programs, of each two processes, in the order of [`SIDES`].
     pub fn programs<T: Element>(&self, visitors: &mut Visitors) -> Result<Outcome, Failure> {
         let setting = Setting::<T>::new(self)?;
         let tensors = (&setting.buffers.input[..], &setting.buffers.weights[..], setting.bias.as_deref());
@@ -179,21 +184,25 @@ impl<T: Element> Setting<T> {
     }
 }
 
-/// `series`: the first visits of both, then the second ones.
+/// `series`: of each lane.
 fn figures(series: &[Series], stopped: Stopped, seed: u64) -> Figures {
     let times: Vec<Vec<Option<f64>>> = series.iter().map(|s| s.times().collect()).collect();
-    let ratio = statistics::ratio(&[&times[0], &times[2]], &[&times[1], &times[3]], seed);
-    let own =
-        |side: usize| Some(statistics::ratio(&[&times[side]], &[&times[side + 2]], seed)?.interval.estimate);
-    let median = |side: usize| {
-        let all: Vec<f64> = times[side].iter().chain(&times[side + 2]).flatten().copied().collect();
-        statistics::median(&all)
+    let lanes = [0, 1].map(|side| {
+        let own = SIDES.iter().zip(&times).filter(|(owner, _)| **owner == side);
+        own.map(|(_, times)| &times[..]).collect::<Vec<_>>()
+    });
+    let ratio = statistics::ratio(&lanes[0], &lanes[1], seed);
+    let own = |lanes: &Vec<_>| Some(statistics::ratio(&lanes[..1], &lanes[1..], seed)?.interval.estimate);
+    let all = |side: usize| lanes[side].iter().copied().flatten().flatten().copied().collect::<Vec<f64>>();
+    let clean = |side: usize| {
+        let own = SIDES.iter().zip(series).filter(|(owner, _)| **owner == side);
+        own.map(|(_, series)| series.clean_share()).sum::<f64>() / lanes[side].len() as f64
     };
     Figures {
         ratio,
-        self_ratios: (0..2).filter_map(own).collect(),
-        median_ns: [median(0), median(1)],
-        clean_share: [0, 1].map(|side| (series[side].clean_share() + series[side + 2].clean_share()) / 2.0),
+        self_ratios: lanes.iter().filter_map(own).collect(),
+        median_ns: [0, 1].map(|side| statistics::median(&all(side))),
+        clean_share: [0, 1].map(clean),
         rounds: series[0].blocks.len(),
         stopped,
     }

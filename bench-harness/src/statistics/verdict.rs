@@ -12,7 +12,7 @@ const WIDEST_SAME: f64 = 0.05;
 const FALSE_DISCOVERIES: f64 = 0.05;
 
 /// How the second of two candidates stands to the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
     /// The whole interval lies below the band.

@@ -76,24 +76,58 @@ fn unknown_names_get_the_nearest() {
     }
 }
 
-/// In a repository of its own: a test may run where there is none.
+/// In a repository of its own, which holds a program of that name and nothing of this one.
 #[test]
-fn an_unknown_commit_gets_the_nearest_branch() {
+fn commits_are_built_beside_the_working_tree_and_unknown_ones_get_the_nearest_branch() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare-repository");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("made");
-    let identity = ["-c", "user.name=x", "-c", "user.email=x"];
-    for args in [&["init", "-q", "-b", "trunk"][..], &["commit", "-q", "--allow-empty", "-m", "x"]] {
-        let status = Command::new("git").args(identity).args(args).current_dir(&folder).status();
-        assert!(status.expect("git").success(), "{args:?}");
+    let manifest = "[workspace]\n[package]\nname = \"tconv-bench\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+                    [[bin]]\nname = \"tconv\"\npath = \"main.rs\"\n";
+    let lock = "version = 4\n\n[[package]]\nname = \"tconv-bench\"\nversion = \"0.1.0\"\n";
+    let program = "fn main() {\n    eprintln!(\"too old to serve\");\n    std::process::exit(2)\n}\n";
+    for (name, text) in [("Cargo.toml", manifest), ("Cargo.lock", lock), ("main.rs", program)] {
+        std::fs::write(folder.join(name), text).expect("written");
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tconv"));
-    let output = command.args(["compare", "git:trnk", "scatter"]).current_dir(&folder).output().unwrap();
+    let git = |args: &[&str]| {
+        let identity = ["-c", "user.name=x", "-c", "user.email=x"];
+        let output =
+            Command::new("git").args(identity).args(args).current_dir(&folder).output().expect("git");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    git(&["init", "-q", "-b", "trunk"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "x"]);
+    let compare = |reference: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tconv"));
+        command.args(["compare", reference, "scatter", "-w", "d2l_basic", "--json"]);
+        command.current_dir(&folder).env_remove("CARGO_TARGET_DIR").output().expect("it starts")
+    };
+
+    let output = compare("git:trnk");
     let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("no commit matches 'trnk'; nearest: trunk"), "{message}");
+
+    // What is not committed is not built.
+    std::fs::write(folder.join("main.rs"), "no program at all").expect("written");
+    for _ in 0..2 {
+        let output = compare("git:HEAD");
+        let [comparison] = &comparisons(&output)[..] else { panic!("one line for one layer") };
+        let problem = comparison.problem.as_deref().unwrap_or_default();
+        assert!(
+            problem.contains("git:HEAD crashed") && problem.contains("too old to serve"),
+            "{comparison:?}"
+        );
+    }
+    let commit = git(&["rev-parse", "HEAD"]);
+    let built = folder.join("target/builds").join(commit.trim());
     assert!(
-        output.status.code() == Some(2) && message.contains("no commit matches 'trnk'; nearest: trunk"),
-        "{message}"
+        built.join(format!("tconv{}", std::env::consts::EXE_SUFFIX)).is_file()
+            && !built.join("source").exists()
     );
+    assert_eq!(git(&["worktree", "list"]).lines().count(), 1);
 }
 
 #[test]

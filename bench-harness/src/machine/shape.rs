@@ -1,7 +1,7 @@
 //! What the JSON schemas say of types of the library, which knows nothing of schemas.
 #![allow(dead_code)] // never made, only described
 
-/// What identifies a kind of machine: results of machines with equal fingerprints may be compared.
+/// Results of machines with equal fingerprints may be compared.
 #[derive(schemars::JsonSchema)]
 pub(crate) struct Fingerprint {
     /// Maker of the CPU.

@@ -31,9 +31,10 @@ def prepare(problem, _mode):
         source, target = os.path.join(folder, "one.onnx"), os.path.join(folder, "one.mnn")
         with open(source, "wb") as file:
             file.write(onnx_model.model(problem).SerializeToString())
-        converter = os.path.join(os.path.dirname(sys.executable), "mnnconvert")
+        # The converter itself, not `mnnconvert`: that script installs a package with pip and reports each use.
+        converter = [sys.executable, "-c", "import sys, _tools; _tools.mnnconvert(sys.argv)"]
         subprocess.run(
-            [converter, "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "one"],
+            [*converter, "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "one"],
             check=True,
             stdout=sys.stderr,
         )

@@ -48,7 +48,7 @@ pub fn longest_run_ns(predicted_ns: &[f64], budget: Duration) -> f64 {
     f64::INFINITY
 }
 
-/// Which contenders take part in the rounds: the slowest leave until [`FEWEST_ROUNDS`] fit (with a hopeless one, four
+/// Which contenders take part in the rounds: the slowest leave until `FEWEST_ROUNDS` fit (with a hopeless one, four
 /// times as many). One always stays.
 pub fn joining(runs: &[Duration], budget: Duration) -> Vec<bool> {
     let mut order: Vec<usize> = (0..runs.len()).collect();
@@ -64,7 +64,7 @@ pub fn joining(runs: &[Duration], budget: Duration) -> Vec<bool> {
     joins
 }
 
-/// What [`FEWEST_ROUNDS`] of the contenders near the fastest take, but no more than half a second: they get this even where
+/// What `FEWEST_ROUNDS` of the contenders near the fastest take, but no more than half a second: they get this even where
 /// plans and slow kernels have used the workload's share up.
 pub fn least(runs: &[Duration]) -> Duration {
     let Some(&fastest) = runs.iter().min() else { return Duration::ZERO };

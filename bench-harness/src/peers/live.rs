@@ -36,7 +36,7 @@ pub struct Patience {
     pub start: Duration,
     /// To prepare, which may compile code, and to write an output.
     pub prepare: Duration,
-    /// For the first execution, and beside [`Patience::SLOWDOWN`] times the expected time of later ones.
+    /// For the first execution, and beside `Patience::SLOWDOWN` times the expected time of later ones.
     pub run: Duration,
 }
 

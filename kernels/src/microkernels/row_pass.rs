@@ -95,6 +95,8 @@ pub struct RowPass<'a, T> {
     pub outputs: [usize; PAIR],
     /// Channels of a vector, where lanes are channels.
     pub channels: usize,
+    /// Whether the outputs of the next pair of rows are asked for meanwhile, where lanes are positions: they are far away.
+    pub ask: bool,
 }
 
 macro_rules! forms {
@@ -344,6 +346,12 @@ impl<
                     }
                 }
                 while left > 0 {
+                    if !CHANNELS && o.ask {
+                        ahead(to_a, self.a.steps[2]);
+                        if YB > 0 {
+                            ahead(to_b, self.b.steps[2]);
+                        }
+                    }
                     let (mut sum_a, mut sum_b) = ([bias; PAIR], [bias; PAIR]);
                     for m in 0..YA {
                         for e in 0..Self::OFFSETS {
@@ -405,4 +413,17 @@ fn activate_both<T: Float, S: Simd>(
 ) -> [T::Vector<S>; PAIR] {
     let [first, second] = sums;
     [activate_vector::<T, S>(simd, activation, first), activate_vector::<T, S>(simd, activation, second)]
+}
+
+/// Asks for the lines of the next pair of rows, to write them soon; only a hint.
+#[inline(always)]
+fn ahead<T>(to: [*mut T; PAIR], step: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for to in to {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a prefetch neither reads nor writes, and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.wrapping_add(step).cast_const().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (to, step);
 }

@@ -13,6 +13,9 @@ use crate::microkernels::row_tile::{Lanes, PAIR};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 
+/// Bytes of an output that lies far away: to ask for its lines costs less than to wait for them.
+const FAR_OUTPUT: usize = 12 << 20;
+
 /// The pass of this layer, if it has one: no taps along z, stride 1 or 2.
 pub fn form(geometry: &Geometry) -> Option<Form> {
     let [az, ay, ax] = geometry.axes();
@@ -111,6 +114,7 @@ impl<T: Float> Piece<'_, '_, T> {
                 activation: plan.epilogue.activation,
                 outputs,
                 channels,
+                ask: g.output_len() * size_of::<T>() >= FAR_OUTPUT,
             };
             pass.run(simd, form, t..next, &lines);
             t = next;

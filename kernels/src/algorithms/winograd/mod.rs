@@ -15,7 +15,7 @@
 mod axes;
 mod blocking;
 mod cost;
-pub mod forms;
+mod forms;
 mod pack;
 mod run;
 mod transform;

@@ -37,9 +37,10 @@ const MOST_LINES: usize = 32;
 /// Pieces of one row of outputs, at most: a vector of one-pixel rows has as many as lanes.
 const MOST_PIECES: usize = 96;
 
-/// Vectors of the widest tile of `rows` rows: its sums, vectors and a scalar fill the registers.
+/// Vectors of the widest tile of `rows` rows: its sums, vectors and a scalar fill the registers, but for one where they are
+/// few (the compiler loads a scalar early, and a sum that it spills for that is waited for in every step).
 pub const fn widest(registers: usize, rows: usize) -> usize {
-    let (sums, most) = if registers >= 32 { (MOST_SUMS, MOST_VECTORS) } else { (12, 3) };
+    let (sums, most) = if registers >= 32 { (MOST_SUMS, MOST_VECTORS) } else { (12, 2) };
     if rows == 0 || sums / rows > most { most } else { sums / rows }
 }
 

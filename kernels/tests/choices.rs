@@ -169,7 +169,7 @@ fn a_new_revision_voids_its_own_candidate_alone() {
     let verdicts = explain(&plain().choices(older("scatter")), LAYER);
     let guess =
         |kernel: &str| verdicts.iter().find(|v| v.kernel.name() == kernel).unwrap().estimate.unwrap().source;
-    assert_eq!(["scatter", "polyphase"].map(guess), [ChosenBy::Nearest, ChosenBy::Measured]);
+    assert_eq!(["scatter", "polyphase"].map(guess), [ChosenBy::CostModel, ChosenBy::Measured]);
 }
 
 #[test]

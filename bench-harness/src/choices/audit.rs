@@ -67,7 +67,13 @@ pub fn judge(judged: &[Line], known: &[&Line], registry: &Registry) -> Result<Ve
         let target = Target { isa: Isa::by_name(&line.isa)?, threads: line.threads };
         let planner =
             Planner::new().with_registry(registry.clone()).on(target).choices(choices).shipped(false);
-        cases.extend(case(line, descriptor, &planner)?);
+        // A kernel that has changed since has no time to be judged by, and judges nobody.
+        let mut line = line.clone();
+        line.candidates.retain(|c| match c {
+            Candidate::Measured(m) => registry.get(&m.kernel).is_some_and(|k| m.is_of(k.revisions())),
+            _ => true,
+        });
+        cases.extend(case(&line, descriptor, &planner)?);
     }
     Ok(cases)
 }

@@ -8,6 +8,7 @@
 
 use super::database::{Entry, Key};
 use super::estimate::{ChosenBy, Estimate, Sources};
+use super::line::Measured;
 use crate::contract::kernel::Kernel;
 use crate::contract::request::Request;
 use crate::machine::isa::Target;
@@ -118,7 +119,9 @@ pub(super) fn carry_over(
     let mut squares = MODEL * of_model * of_model;
     let mut first = None;
     for neighbour in neighbours {
-        let of_kernel = neighbour.entry.measured.iter().find(|m| m.kernel == kernel.name());
+        // Another revision has another speed: its times say nothing about the predictions of this one.
+        let current = |m: &&Measured| m.kernel == kernel.name() && m.is_of(kernel.revisions());
+        let of_kernel = neighbour.entry.measured.iter().find(current);
         let measured = of_kernel.map(|m| m.ns[0]);
         let Some((measured, predicted)) = measured.zip(neighbour.predicted_ns(kernel)) else { continue };
         let error = (measured / predicted).ln();

@@ -87,9 +87,9 @@ fn plan(planner: &Planner, problem: &str) -> Result<Plan<f32>, Error> {
     planner.plan(&d.problem, Weights::new(&weights), d.epilogue)
 }
 
-/// Candidates in an order that no model would give: the plain definition is the fastest.
+/// Candidates in an order that no model would give, and faster than any: the plain definition is the fastest.
 fn upside_down() -> Vec<Candidate> {
-    vec![timed("polyphase", LAYER, 9e5), timed("scatter", LAYER, 1e5), timed("gemm-col2im", LAYER, 5e5)]
+    vec![timed("polyphase", LAYER, 9e3), timed("scatter", LAYER, 1e3), timed("gemm-col2im", LAYER, 5e3)]
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_measured_layer_is_planned_as_it_was_measured() {
     let choice = plan.choice();
     assert_eq!((plan.name(), choice.by), ("scatter", ChosenBy::Measured));
     let estimate = choice.estimate;
-    assert_eq!((estimate.nanoseconds, estimate.low, estimate.high), (1e5, 1e5 * 0.98, 1e5 * 1.02));
+    assert_eq!((estimate.nanoseconds, estimate.low, estimate.high), (1e3, 1e3 * 0.98, 1e3 * 1.02));
 
     // Measured ones first, in their order; then what was not measured.
     let names: Vec<_> = explain(&planner, LAYER).iter().map(|v| v.kernel.name()).take(3).collect();

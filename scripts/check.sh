@@ -106,7 +106,7 @@ choices() {
     cargo check --quiet --locked --package tconv --no-default-features
     if [[ $best == avx512 ]]; then
         tconv choose --audit results/runs/*.jsonl --worst 40%
-        tconv choose --audit results/runs/*.jsonl --held-out results/audit/*.jsonl --worst 40%
+        tconv choose --audit results/runs/*.jsonl --held-out results/audit/*.jsonl
     else
         echo "The recorded runs are of AVX-512: choices cannot be judged on this machine."
     fi

@@ -1,7 +1,7 @@
 //! Polyphase Winograd: every stride phase as minimal filters F(m, r), with fewer products than the definition has.
 //!
 //! A phase is a correlation of neighbours; along each axis its outputs are cut into tiles of m, and each tile makes its
-//! products on n = m + r − 1 *points* instead of m·r pairs. Between the turns of [`forms`] lie as many independent
+//! products on n = m + r − 1 *points* instead of m·r pairs. Between the turns of `forms` lie as many independent
 //! matrix products as there are points: input channels × tiles against packed points of weights.
 //!
 //! ```text

@@ -14,7 +14,7 @@ use crate::measure::duel::Duel;
 use crate::measure::{Crew, Sitting, run};
 use crate::output::{self, OutputArgs};
 use crate::peers::{self, State};
-use crate::statistics;
+use crate::statistics::{self, Interval};
 
 /// What to look at.
 #[derive(Debug, clap::Args)]
@@ -71,13 +71,30 @@ struct Noise {
     layer: &'static str,
     descriptor: &'static str,
     seconds: f64,
+    clean_share: f64,
+    /// Nothing where the machine left too few rounds for a ratio.
+    #[serde(flatten)]
+    told: Option<Told>,
+}
+
+/// What the rounds of one kernel against itself say.
+#[derive(Debug, Serialize)]
+struct Told {
     /// Root mean square distance from 1 of the ratio to itself.
     noise_floor: f64,
     /// Of the ratio's interval.
     half_width: f64,
-    clean_share: f64,
     /// A difference of this share would be told in this time: the band of no difference and half the interval.
     resolvable: f64,
+}
+
+impl Told {
+    fn new(ratio: Interval, mut self_ratios: Vec<f64>) -> Self {
+        self_ratios.push(ratio.estimate);
+        let noise_floor = statistics::noise_floor(&self_ratios);
+        let half_width = ratio.half_width();
+        Self { noise_floor, half_width, resolvable: statistics::band(noise_floor) + half_width }
+    }
 }
 
 /// Runs the command.
@@ -88,7 +105,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     let machine = Fingerprint::capture();
     let usable_threads = usable(&environment, machine.cores);
     let noise = if args.noise { noise(context)? } else { Vec::new() };
-    let ratios: Vec<f64> = noise.iter().map(|n| 1.0 + n.noise_floor).collect();
+    let ratios: Vec<f64> = noise.iter().flat_map(|n| &n.told).map(|told| 1.0 + told.noise_floor).collect();
     let floor = (!ratios.is_empty()).then(|| statistics::noise_floor(&ratios));
     let roofs = args.calibrate.then(|| Sheet::measure(usable_threads, floor)).transpose()?;
     let findings = Findings {
@@ -161,19 +178,12 @@ fn noise(context: &Context) -> Result<Vec<Noise>, Failure> {
         };
         let figures =
             duel.kernels::<f32>([name, name])?.map_err(|problem| Failure(format!("{problem:?}")))?;
-        let Some(ratio) = figures.ratio else { continue };
-        let mut ratios = figures.self_ratios;
-        ratios.push(ratio.interval.estimate);
-        let noise_floor = statistics::noise_floor(&ratios);
-        let half_width = ratio.interval.half_width();
         all.push(Noise {
             layer,
             descriptor: text,
             seconds: SITTING.as_secs_f64(),
-            noise_floor,
-            half_width,
             clean_share: figures.clean_share.iter().sum::<f64>() / 2.0,
-            resolvable: statistics::band(noise_floor) + half_width,
+            told: figures.ratio.map(|ratio| Told::new(ratio.interval, figures.self_ratios)),
         });
     }
     Ok(all)
@@ -217,14 +227,19 @@ fn text(f: &Findings, written: Option<&Path>) -> String {
         row(&format!("peer {}", peer.peer), format!("{}: {}", peer.state, peer.detail));
     }
     for n in &f.noise {
-        let told = format!(
-            "changes from {:.1} % on are told in {:.0} s, by extrapolation {:.1} % in 30 s (noise floor {:.2} %, clean blocks {})",
-            100.0 * n.resolvable,
-            n.seconds,
-            100.0 * (statistics::band(n.noise_floor) + n.half_width * (n.seconds / 30.0).sqrt()),
-            100.0 * n.noise_floor,
-            percent(n.clean_share),
-        );
+        let clean = percent(n.clean_share);
+        let told = match &n.told {
+            Some(told) => format!(
+                "changes from {:.1} % on are told in {:.0} s, by extrapolation {:.1} % in 30 s (noise floor {:.2} %, clean blocks {clean})",
+                100.0 * told.resolvable,
+                n.seconds,
+                100.0 * (statistics::band(told.noise_floor) + told.half_width * (n.seconds / 30.0).sqrt()),
+                100.0 * told.noise_floor,
+            ),
+            None => {
+                format!("nothing can be told in {:.0} s: too few rounds (clean blocks {clean})", n.seconds)
+            }
+        };
         row(&format!("noise {}", n.layer), told);
     }
     if let Some(sheet) = &f.roofs {

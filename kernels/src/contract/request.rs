@@ -102,6 +102,12 @@ pub struct Cost {
     pub multiply_adds: u128,
 }
 
+impl Cost {
+    /// Of what the kernel does not support: never the cheapest.
+    pub const NEVER: Self =
+        Self { nanoseconds: f64::INFINITY, scratch_bytes: 0, packed_bytes: 0, multiply_adds: u128::MAX };
+}
+
 /// Why a kernel does not take a request, for a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declined {

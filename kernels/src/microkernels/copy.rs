@@ -30,6 +30,13 @@ pub fn copy<T: Float, S: Simd>(simd: S, from: &[T], to: &mut [T]) {
     }
 }
 
+/// Groups of `group` values, each at the start of `padded` elements of `to`.
+pub fn pad_groups<T: Copy>(values: &[T], group: usize, to: &mut [T], padded: usize) {
+    for (values, to) in values.chunks_exact(group).zip(to.chunks_exact_mut(padded)) {
+        to[..group].copy_from_slice(values);
+    }
+}
+
 /// `to` = 0.
 #[inline(always)]
 pub fn zero<T: Float, S: Simd>(simd: S, to: &mut [T]) {

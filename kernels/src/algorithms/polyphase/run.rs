@@ -14,6 +14,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
+use crate::microkernels::copy::pad_groups;
 use crate::microkernels::slab::{Slab, positions_of_task};
 use crate::microkernels::tile::{Operands, accumulate};
 use crate::microkernels::transpose::{Rows, transpose};
@@ -64,10 +65,7 @@ impl<T: Float> PreparedPolyphase<T> {
             pack_group(&self.geometry, b, group, kernel, packed);
         }
         if let Some(bias) = bias {
-            let padded = b.padded_out();
-            for (group, values) in bias.chunks_exact(b.group_out).enumerate() {
-                self.bias[group * padded..][..b.group_out].copy_from_slice(values);
-            }
+            pad_groups(bias, b.group_out, &mut self.bias, b.padded_out());
         }
         Ok(())
     }

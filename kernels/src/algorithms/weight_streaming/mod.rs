@@ -49,14 +49,7 @@ impl Kernel for WeightStreaming {
     }
 
     fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
-        let Ok(b) = Blocking::new(request) else {
-            return Cost {
-                nanoseconds: f64::INFINITY,
-                scratch_bytes: 0,
-                packed_bytes: 0,
-                multiply_adds: u128::MAX,
-            };
-        };
+        let Ok(b) = Blocking::new(request) else { return Cost::NEVER };
         let (g, size) = (request.geometry, request.dtype.size());
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let multiply_adds = b.multiply_adds(request);

@@ -13,6 +13,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
+use crate::microkernels::copy::pad_groups;
 use crate::microkernels::small_tile::Operands;
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
@@ -65,10 +66,7 @@ impl<T: Float> PreparedStreaming<T> {
             pack_group(&self.geometry, b, group, kernel, packed);
         }
         if let Some(bias) = bias {
-            let padded = b.padded_out();
-            for (group, values) in bias.chunks_exact(b.group_out).enumerate() {
-                self.bias[group * padded..][..b.group_out].copy_from_slice(values);
-            }
+            pad_groups(bias, b.group_out, &mut self.bias, b.padded_out());
         }
         Ok(())
     }

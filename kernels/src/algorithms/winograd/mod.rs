@@ -84,13 +84,7 @@ impl Kernel for Winograd {
     }
 
     fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
-        match blocking(request) {
-            Ok(blocking) => cost::cost(request, &blocking),
-            // Not supported: never the cheapest.
-            Err(_) => {
-                Cost { nanoseconds: f64::INFINITY, scratch_bytes: 0, packed_bytes: 0, multiply_adds: 0 }
-            }
-        }
+        blocking(request).map_or(Cost::NEVER, |blocking| cost::cost(request, &blocking))
     }
 
     fn prepare(

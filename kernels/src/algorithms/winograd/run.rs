@@ -13,7 +13,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Dtype, Tensor, TensorMut};
 use crate::microkernels::activation::activate;
-use crate::microkernels::copy::copy;
+use crate::microkernels::copy::{copy, pad_groups};
 use crate::microkernels::point_tile::{PointOperands, accumulate_point};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
@@ -69,10 +69,7 @@ impl<T: Float> PreparedWinograd<T> {
             pack_group(&self.geometry, b, group, kernel, packed)?;
         }
         if let Some(bias) = bias {
-            let padded = b.padded_out();
-            for (group, values) in bias.chunks_exact(b.group_out).enumerate() {
-                self.bias[group * padded..][..b.group_out].copy_from_slice(values);
-            }
+            pad_groups(bias, b.group_out, &mut self.bias, b.padded_out());
         }
         Ok(())
     }

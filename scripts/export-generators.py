@@ -1,158 +1,202 @@
 #!/usr/bin/env python3
-"""Writes the generators of four published networks as ONNX models: real architectures, random weights.
+"""Exports the generators of four published networks with PyTorch as ONNX models: real architectures, random weights.
 
-    pip install onnx numpy
+    pip install torch onnx
     scripts/export-generators.py FOLDER            # with weights (some hundred megabytes)
-    scripts/export-generators.py --strip FOLDER    # weights as external data of a file that is not written: a few kilobytes
+    scripts/export-generators.py --strip FOLDER    # tensors keep their shapes, their elements are left out: some kilobytes
 
 DCGAN (Radford 2015, 64 x 64), U-Net (Ronneberger 2015, with padded convolutions), pix2pix (Isola 2016, U-Net 256) and HiFi-GAN
-(Kong 2020, V1). The graphs are what an exporter makes of the authors' modules, written with the helpers of the onnx package, so
-that no deep-learning framework is needed. The batch is a dynamic size; all other shapes are declared by shape inference.
+(Kong 2020, V1). The batch is a dynamic size. PyTorch's exporter declares no shapes between its nodes: shape inference of the onnx
+package adds them, as `tconv import` advises. A stripped tensor says, as ONNX has it, that its elements lie at a place of another
+file (which is not written): an importer that wants shapes only never misses it.
 """
 
 import argparse
+import tempfile
+import warnings
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+import torch
+from onnx import TensorProto
+from torch import nn
+from torch.nn import functional
+
+# The exporter that still names nodes after modules; it needs no further package.
+EXPORT = {"dynamo": False, "opset_version": 17}
 
 
-class Net:
-    """A graph that grows node by node; every method takes the name of a value and returns that of the next."""
+class Dcgan(nn.Module):
+    def __init__(self, latent=100, width=64, colours=3):
+        super().__init__()
+        channels = [latent, 8 * width, 4 * width, 2 * width, width]
+        layers = []
+        for i, (cin, cout) in enumerate(zip(channels, channels[1:])):
+            stride, padding = (1, 0) if i == 0 else (2, 1)
+            layers += [nn.ConvTranspose2d(cin, cout, 4, stride, padding, bias=False), nn.BatchNorm2d(cout), nn.ReLU(True)]
+        self.main = nn.Sequential(*layers, nn.ConvTranspose2d(width, colours, 4, 2, 1, bias=False), nn.Tanh())
 
-    def __init__(self, name, strip, seed):
-        self.name, self.strip, self.random = name, strip, np.random.default_rng(seed)
-        self.nodes, self.weights, self.offset = [], [], 0
-
-    def tensor(self, name, shape):
-        size = int(np.prod(shape)) * 4
-        if self.strip:
-            tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in [("location", self.name + ".weights"), ("offset", self.offset), ("length", size)]:
-                tensor.external_data.add(key=key, value=str(value))
-            self.offset += size
-        else:
-            values = self.random.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-            # Variances are positive.
-            tensor = numpy_helper.from_array(np.abs(values) + 1 if name.endswith(".var") else values, name)
-        self.weights.append(tensor)
-        return name
-
-    def node(self, op, inputs, name, **attributes):
-        self.nodes.append(helper.make_node(op, inputs, [name + "_output"], name=name, **attributes))
-        return name + "_output"
-
-    def conv(self, x, name, cin, cout, kernel, stride=1, padding=0, dilation=1, rank=2, bias=True, up=False, groups=1):
-        shape = [cin, cout // groups] if up else [cout, cin // groups]
-        inputs = [x, self.tensor(name + ".weight", shape + [kernel] * rank)]
-        if bias:
-            inputs.append(self.tensor(name + ".bias", [cout]))
-        path = "/" + name.replace(".", "/") + ("/ConvTranspose" if up else "/Conv")
-        return self.node(
-            "ConvTranspose" if up else "Conv", inputs, path, kernel_shape=[kernel] * rank, strides=[stride] * rank,
-            pads=[padding] * 2 * rank, dilations=[dilation] * rank, group=groups)
-
-    def norm(self, x, name, channels):
-        inputs = [x] + [self.tensor(f"{name}.{part}", [channels]) for part in ("weight", "bias", "mean", "var")]
-        return self.node("BatchNormalization", inputs, "/" + name.replace(".", "/") + "/BatchNormalization")
-
-    def model(self, x, input_name, input_shape):
-        self.nodes[-1].output[0] = "output"
-        declare = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        graph = helper.make_graph(
-            self.nodes, self.name, [declare(input_name, input_shape)], [declare("output", None)], self.weights)
-        model = helper.make_model(graph, producer_name="export-generators", opset_imports=[helper.make_opsetid("", 17)])
-        model.ir_version = 8
-        return onnx.shape_inference.infer_shapes(model)
+    def forward(self, z):
+        return self.main(z)
 
 
-def dcgan(net):
-    x = "z"
-    channels = [100, 512, 256, 128, 64]
-    for i, (cin, cout) in enumerate(zip(channels, channels[1:])):
-        x = net.conv(x, f"main.{3 * i}", cin, cout, 4, 1 if i == 0 else 2, 0 if i == 0 else 1, bias=False, up=True)
-        x = net.norm(x, f"main.{3 * i + 1}", cout)
-        x = net.node("Relu", [x], f"/main/{3 * i + 2}/Relu")
-    x = net.conv(x, "main.12", 64, 3, 4, 2, 1, bias=False, up=True)
-    x = net.node("Tanh", [x], "/main/13/Tanh")
-    return net.model(x, "z", ["batch", 100, 1, 1])
+class DoubleConv(nn.Sequential):
+    def __init__(self, cin, cout):
+        halves = [[nn.Conv2d(c, cout, 3, padding=1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(True)] for c in (cin, cout)]
+        super().__init__(*halves[0], *halves[1])
 
 
-def unet(net):
-    def double(x, name, cin, cout):
-        for i, c in enumerate([cin, cout]):
-            x = net.conv(x, f"{name}.double_conv.{3 * i}", c, cout, 3, 1, 1, bias=False)
-            x = net.norm(x, f"{name}.double_conv.{3 * i + 1}", cout)
-            x = net.node("Relu", [x], f"/{name}/double_conv/{3 * i + 2}/Relu")
+class Up(nn.Module):
+    def __init__(self, cin):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(cin, cin // 2, 2, 2)
+        self.conv = DoubleConv(cin, cin // 2)
+
+    def forward(self, x, skip):
+        return self.conv(torch.cat([skip, self.up(x)], 1))
+
+
+class UNet(nn.Module):
+    def __init__(self, colours=3, width=64, classes=2):
+        super().__init__()
+        widths = [width << i for i in range(5)]
+        self.inc = DoubleConv(colours, width)
+        for i, (cin, cout) in enumerate(zip(widths, widths[1:]), 1):
+            setattr(self, f"down{i}", nn.Sequential(nn.MaxPool2d(2), DoubleConv(cin, cout)))
+        for i, cin in enumerate(reversed(widths[1:]), 1):
+            setattr(self, f"up{i}", Up(cin))
+        self.outc = nn.Conv2d(width, classes, 1)
+
+    def forward(self, image):
+        levels = [self.inc(image)]
+        for down in (self.down1, self.down2, self.down3, self.down4):
+            levels.append(down(levels[-1]))
+        x = levels.pop()
+        for up in (self.up1, self.up2, self.up3, self.up4):
+            x = up(x, levels.pop())
+        return self.outc(x)
+
+
+class Pix2Pix(nn.Module):
+    """Eight levels down to one pixel and up again; the outermost and the innermost level have no normalisation on their way down."""
+
+    def __init__(self, colours=3, width=64):
+        super().__init__()
+        widths = [colours] + [width * min(1 << i, 8) for i in range(8)]
+        last = len(widths) - 2
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for i, (outer, inner) in enumerate(zip(widths, widths[1:])):
+            down = [nn.LeakyReLU(0.2)] if i else []
+            down.append(nn.Conv2d(outer, inner, 4, 2, 1, bias=False))
+            down += [nn.BatchNorm2d(inner)] if 0 < i < last else []
+            # What comes from below, and beside it the level's own way down.
+            above = nn.ConvTranspose2d(inner if i == last else 2 * inner, outer, 4, 2, 1, bias=i == 0)
+            up = [nn.ReLU(), above, nn.BatchNorm2d(outer), nn.Dropout(0.5)] if i else [nn.ReLU(), above, nn.Tanh()]
+            self.down.append(nn.Sequential(*down))
+            self.up.append(nn.Sequential(*up))
+
+    def forward(self, image):
+        levels = [self.down[0](image)]
+        for down in self.down[1:]:
+            levels.append(down(levels[-1]))
+        x = self.up[len(self.up) - 1](levels.pop())
+        for i in range(len(self.up) - 2, -1, -1):
+            x = self.up[i](torch.cat([levels.pop(), x], 1))
         return x
 
-    x, skips = double("image", "inc", 3, 64), []
-    for i, c in enumerate([64, 128, 256, 512], 1):
-        skips.append(x)
-        x = net.node("MaxPool", [x], f"/down{i}/MaxPool", kernel_shape=[2, 2], strides=[2, 2])
-        x = double(x, f"down{i}", c, 2 * c)
-    for i, c in enumerate([1024, 512, 256, 128], 1):
-        x = net.conv(x, f"up{i}.up", c, c // 2, 2, 2, up=True)
-        x = net.node("Concat", [skips.pop(), x], f"/up{i}/Concat", axis=1)
-        x = double(x, f"up{i}.conv", c, c // 2)
-    x = net.conv(x, "outc.conv", 64, 2, 1)
-    return net.model(x, "image", ["batch", 3, 256, 256])
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels, kernel):
+        super().__init__()
+        conv = lambda dilation: nn.Conv1d(channels, channels, kernel, dilation=dilation, padding="same")
+        self.convs1 = nn.ModuleList(conv(dilation) for dilation in (1, 3, 5))
+        self.convs2 = nn.ModuleList(conv(1) for _ in range(3))
+
+    def forward(self, x):
+        for first, second in zip(self.convs1, self.convs2):
+            x = x + second(functional.leaky_relu(first(functional.leaky_relu(x, 0.1)), 0.1))
+        return x
 
 
-def pix2pix(net):
-    x, skips, widths = "image", [], [64, 128, 256, 512, 512, 512, 512, 512]
-    for i, (cin, cout) in enumerate(zip([3] + widths, widths)):
-        if i:
-            skips.append(x)
-            x = net.node("LeakyRelu", [x], f"/down{i}/LeakyRelu", alpha=0.2)
-        x = net.conv(x, f"down{i}.conv", cin, cout, 4, 2, 1, bias=i in (0, 7))
-        if i not in (0, 7):
-            x = net.norm(x, f"down{i}.norm", cout)
-    for i, cout in reversed(list(enumerate([3] + widths[:-1]))):
-        cin = widths[i] if i == 7 else 2 * widths[i]
-        x = net.node("Relu", [x], f"/up{i}/Relu")
-        x = net.conv(x, f"up{i}.conv", cin, cout, 4, 2, 1, bias=i == 0, up=True)
-        if i:
-            x = net.norm(x, f"up{i}.norm", cout)
-            x = net.node("Concat", [skips.pop(), x], f"/up{i}/Concat", axis=1)
-    x = net.node("Tanh", [x], "/Tanh")
-    return net.model(x, "image", ["batch", 3, 256, 256])
+class HifiGan(nn.Module):
+    """As it is used: the weight norms of training are removed."""
+
+    def __init__(self, mels=80, width=512):
+        super().__init__()
+        self.conv_pre = nn.Conv1d(mels, width, 7, padding=3)
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        for rate, kernel in [(8, 16), (8, 16), (2, 4), (2, 4)]:
+            self.ups.append(nn.ConvTranspose1d(width, width // 2, kernel, rate, (kernel - rate) // 2))
+            width //= 2
+            self.resblocks.extend(ResidualBlock(width, kernel) for kernel in (3, 7, 11))
+        self.conv_post = nn.Conv1d(width, 1, 7, padding=3)
+
+    def forward(self, mel):
+        x = self.conv_pre(mel)
+        for i, up in enumerate(self.ups):
+            x = up(functional.leaky_relu(x, 0.1))
+            x = sum(block(x) for block in self.resblocks[3 * i : 3 * i + 3]) / 3
+        return torch.tanh(self.conv_post(functional.leaky_relu(x)))
 
 
-def hifigan(net):
-    x, c, block = net.conv("mel", "conv_pre", 80, 512, 7, 1, 3, rank=1), 512, 0
-    for i, (rate, kernel) in enumerate([(8, 16), (8, 16), (2, 4), (2, 4)]):
-        x = net.node("LeakyRelu", [x], f"/LeakyRelu_{i}", alpha=0.1)
-        x = net.conv(x, f"ups.{i}", c, c // 2, kernel, rate, (kernel - rate) // 2, rank=1, up=True)
-        c, branches = c // 2, []
-        for k in [3, 7, 11]:
-            y = x
-            for j, d in enumerate([1, 3, 5]):
-                z = net.node("LeakyRelu", [y], f"/resblocks.{block}/LeakyRelu_{2 * j}", alpha=0.1)
-                z = net.conv(z, f"resblocks.{block}.convs1.{j}", c, c, k, 1, d * (k - 1) // 2, d, rank=1)
-                z = net.node("LeakyRelu", [z], f"/resblocks.{block}/LeakyRelu_{2 * j + 1}", alpha=0.1)
-                z = net.conv(z, f"resblocks.{block}.convs2.{j}", c, c, k, 1, (k - 1) // 2, rank=1)
-                y = net.node("Add", [z, y], f"/resblocks.{block}/Add_{j}")
-            branches.append(y)
-            block += 1
-        x = net.node("Sum", branches, f"/Sum_{i}")
-    x = net.node("LeakyRelu", [x], "/LeakyRelu_4", alpha=0.01)
-    x = net.conv(x, "conv_post", 32, 1, 7, 1, 3, rank=1)
-    x = net.node("Tanh", [x], "/Tanh")
-    return net.model(x, "mel", ["batch", 80, 32])
+# Name of the model, its module, name and shape of its input.
+GENERATORS = [
+    ("dcgan", Dcgan, "z", [100, 1, 1]),
+    ("unet", UNet, "image", [3, 256, 256]),
+    ("pix2pix", Pix2Pix, "image", [3, 256, 256]),
+    ("hifigan", HifiGan, "mel", [80, 32]),
+]
+
+
+def randomise(module):
+    """Normal weights, positive variances: an exporter would share what is equal."""
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.normal_(0.0, 0.02)
+        for norm in module.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.running_var.uniform_(0.5, 1.5)
+
+
+def strip(name, model):
+    """Leaves the shapes of large tensors; their elements would be in a file that only the full model needs."""
+    offset = 0
+    for tensor in model.graph.initializer:
+        size = len(tensor.raw_data)
+        if size >= 64:
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in [("location", f"{name}.weights"), ("offset", offset), ("length", size)]:
+                tensor.external_data.add(key=key, value=str(value))
+            offset += size
+
+
+def models(stripped):
+    """Name and model of each generator."""
+    for seed, (name, make, source, shape) in enumerate(GENERATORS):
+        torch.manual_seed(seed)
+        module = make().eval()
+        randomise(module)
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module, (torch.zeros(1, *shape),), file.name, input_names=[source], output_names=["output"],
+                dynamic_axes={source: {0: "batch"}, "output": {0: "batch"}}, **EXPORT)
+            model = onnx.shape_inference.infer_shapes(onnx.load(file.name))
+        if stripped:
+            strip(name, model)
+        yield name, model
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--strip", action="store_true", help="leave the weights out")
+    parser.add_argument("--strip", action="store_true", help="leave the elements of the weights out")
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for seed, make in enumerate([dcgan, unet, pix2pix, hifigan]):
-        model = make(Net(make.__name__, arguments.strip, seed))
-        path = arguments.folder / f"{make.__name__}.onnx"
+    for name, model in models(arguments.strip):
+        path = arguments.folder / f"{name}.onnx"
         onnx.save(model, path)
         print(f"{path}: {path.stat().st_size} bytes")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the ONNX models of the importer's tests, and what every transposed convolution in them must be.
 
-    pip install onnx==1.23.2 onnxruntime==1.32.0 numpy
+    pip install onnx==1.23.2 onnxruntime==1.32.0 torch numpy
     pip download --no-deps rapidocr-onnxruntime==1.4.4      # for the text detector; its wheel is read, not installed
     scripts/onnx-test-models.py rapidocr_onnxruntime-1.4.4-py3-none-any.whl
 
@@ -156,8 +156,7 @@ def generators():
     spec = importlib.util.spec_from_file_location("generators", ROOT / "scripts/export-generators.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for make in [module.dcgan, module.unet, module.pix2pix, module.hifigan]:
-        yield make.__name__, make(module.Net(make.__name__, True, 0))
+    yield from module.models(stripped=True)
 
 
 def declared_outputs(name, model):

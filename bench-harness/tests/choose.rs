@@ -95,6 +95,23 @@ fn constraints_decide() {
     assert!(other["descriptor"].as_str().is_some_and(|d| d.starts_with("f32:nhwc:")));
 }
 
+/// As PyTorch exports them (scripts/export-generators.py).
+#[test]
+fn every_exported_generator_is_answered() {
+    for (name, layers) in [("dcgan", 5), ("unet", 4), ("pix2pix", 8), ("hifigan", 4)] {
+        let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"));
+        let model = model.to_str().expect("UTF-8");
+        let ran = tconv(&["choose", "--model", model, "--dim", "batch=2", "--choices", "absent.jsonl", "--json"]);
+        let answers = json(&ran);
+        assert_eq!(answers.len(), layers, "{name}");
+        for answer in answers {
+            let descriptor = answer["descriptor"].as_str().expect("a text");
+            assert!(descriptor.starts_with("f32:nchw:2x"), "{name}: {descriptor}");
+            assert!(answer["pick"]["kernel"].is_string(), "{name}: {answer}");
+        }
+    }
+}
+
 #[test]
 fn models_are_answered_and_written_down() {
     let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/unet.onnx");

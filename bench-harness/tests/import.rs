@@ -37,7 +37,8 @@ fn one(file: &str) -> String {
     all[0].1.clone()
 }
 
-/// The backend tests of the onnx package and four generators: our output shapes are those of its shape inference.
+/// The backend tests of the onnx package and four generators as PyTorch exports them: our output shapes are those of its shape
+/// inference.
 #[test]
 fn output_shapes_are_those_of_onnx() {
     let expected = std::fs::read_to_string(data("expected.tsv")).expect("the list of models");
@@ -141,11 +142,11 @@ fn weights_are_read_where_the_file_has_them() {
     let (absent, _) = first(
         "dcgan.onnx",
         &[
-            "/main/0/ConvTranspose=1x100x1x1",
-            "/main/3/ConvTranspose=1x512x4x4",
-            "/main/6/ConvTranspose=1x256x8x8",
-            "/main/9/ConvTranspose=1x128x16x16",
-            "/main/12/ConvTranspose=1x64x32x32",
+            "/main/main.0/ConvTranspose=1x100x1x1",
+            "/main/main.3/ConvTranspose=1x512x4x4",
+            "/main/main.6/ConvTranspose=1x256x8x8",
+            "/main/main.9/ConvTranspose=1x128x16x16",
+            "/main/main.12/ConvTranspose=1x64x32x32",
         ],
     );
     assert!(absent.expect("declared").expect_err("not there").contains("dcgan.weights"));
@@ -157,11 +158,11 @@ fn what_is_missing_is_listed_with_what_adds_it() {
     for (message, words) in [
         (
             message("dcgan.onnx", &[], &[]),
-            &["/main/12/ConvTranspose", "batch × 64 × 32 × 32", "--dim NAME=SIZE", "unresolved sizes: batch"]
+            &["/main/main.12/ConvTranspose", "batch × 64 × 32 × 32", "--dim NAME=SIZE", "unresolved sizes: batch"]
                 [..],
         ),
         (message("dcgan.onnx", &["bach=1"], &[]), &["'bach'", "batch"]),
-        (message("dcgan.onnx", &["batch=1"], &["main=1x2x3x3"]), &["'main'", "/main/0/ConvTranspose"]),
+        (message("dcgan.onnx", &["batch=1"], &["main=1x2x3x3"]), &["'main'", "/main/main.0/ConvTranspose"]),
         (
             message("constant_weights.onnx", &["height=4"], &[]),
             &[

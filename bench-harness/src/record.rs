@@ -189,7 +189,8 @@ pub struct Figures {
     pub scratch_bytes: Option<usize>,
     /// Time of making the plan, weights packed.
     pub plan_ns: f64,
-    /// Time from the problem to the result where nothing was prepared: plan, fresh buffers, one run.
+    /// Time from the problem to the result where nothing was prepared: plan, fresh buffers, one run. Of a peer: its plan and its
+    /// first run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub one_shot_ns: Option<f64>,
     /// Time of one run that the kernel predicted; peers do not.
@@ -264,11 +265,18 @@ pub struct Comparison {
     pub clean_share: Option<[f64; 2]>,
     /// Rounds, or workloads behind a mean.
     pub rounds: usize,
+    /// Sittings in which they took place, each with plans and tensors of its own; none for a mean.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sittings: Option<usize>,
     /// Why the rounds ended; none for a mean.
     pub stopped: Option<Stopped>,
     /// Why there is no ratio.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub problem: Option<String>,
+    /// Written as soon as this workload was measured, and judged by it alone. Another line, judged beside all others, comes at
+    /// the end of the run.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub provisional: bool,
 }
 
 /// How the run ended.

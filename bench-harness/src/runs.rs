@@ -16,7 +16,7 @@ pub struct RecordedRun {
     pub header: Header,
     /// In the order in which they were measured.
     pub measurements: Vec<Measurement>,
-    /// Of a comparison, instead.
+    /// Of a comparison, instead; provisional ones only where the run was cut off.
     pub comparisons: Vec<Comparison>,
     /// How it ended; none where it was cut off.
     pub end: Option<End>,
@@ -98,7 +98,11 @@ fn parse(name: &str, source: &str, bytes: &[u8]) -> Result<Parsed, Failure> {
             (_, None) => return Err(at("a recorded run begins with its header".into())),
             (_, Some(run)) if run.end.is_some() => return Err(at("goes on after the end of the run".into())),
             (Record::Measurement(measurement), Some(run)) => run.measurements.push(*measurement),
-            (Record::Comparison(comparison), Some(run)) => run.comparisons.push(*comparison),
+            (Record::Comparison(comparison), Some(run)) => {
+                let replaced = |old: &Comparison| old.provisional && old.descriptor == comparison.descriptor;
+                run.comparisons.retain(|old| !replaced(old));
+                run.comparisons.push(*comparison);
+            }
             (Record::End(end), Some(run)) => run.end = Some(end),
         }
     }

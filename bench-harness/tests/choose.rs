@@ -101,7 +101,8 @@ fn every_exported_generator_is_answered() {
     for (name, layers) in [("dcgan", 5), ("unet", 4), ("pix2pix", 8), ("hifigan", 4)] {
         let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"));
         let model = model.to_str().expect("UTF-8");
-        let ran = tconv(&["choose", "--model", model, "--dim", "batch=2", "--choices", "absent.jsonl", "--json"]);
+        let ran =
+            tconv(&["choose", "--model", model, "--dim", "batch=2", "--choices", "absent.jsonl", "--json"]);
         let answers = json(&ran);
         assert_eq!(answers.len(), layers, "{name}");
         for answer in answers {

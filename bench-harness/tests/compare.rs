@@ -1,8 +1,12 @@
 //! `tconv compare` as a user meets it. No test asserts a time: the one slowdown here is tenfold.
 
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use tconv_bench::cli::Failure;
 use tconv_bench::record::{Comparison, Record};
+use tconv_bench::runs::{self, RecordedRun};
 use tconv_bench::statistics::Verdict;
 
 fn compare(args: &[&str]) -> Output {
@@ -10,7 +14,7 @@ fn compare(args: &[&str]) -> Output {
     command.arg("compare").args(args).output().expect("the program starts")
 }
 
-/// Between a header and an end.
+/// Between a header and an end, the final ones.
 fn comparisons(output: &Output) -> Vec<Comparison> {
     let text = String::from_utf8_lossy(&output.stdout);
     let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
@@ -23,7 +27,49 @@ fn comparisons(output: &Output) -> Vec<Comparison> {
         Record::Comparison(comparison) => (**comparison).clone(),
         other => panic!("{other:?}"),
     };
-    between.iter().map(one).collect()
+    let all: Vec<Comparison> = between.iter().map(one).collect();
+    let (early, last): (Vec<_>, Vec<_>) = all.into_iter().partition(|comparison| comparison.provisional);
+    let names = |all: &[Comparison]| all.iter().filter_map(|c| c.descriptor.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&early), names(&last), "each was written when it was known, and again in the end");
+    last
+}
+
+/// A comparison of many layers, stopped by this signal when the first was measured: what it left in its file.
+#[cfg(unix)]
+fn stopped_by(signal: libc::c_int) -> RecordedRun {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stopped-{signal}.jsonl"));
+    let _ = std::fs::remove_file(&path);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tconv"))
+        .args(["compare", "scatter", "scatter", "--budget", "100000", "--ci", "90%", "-w", "", "-o"])
+        .arg(&path)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let written =
+        || std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"record\":\"comparison\""));
+    while !written() {
+        assert_eq!(child.try_wait().expect("a child"), None, "it ended by itself");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SAFETY: sends a signal to a child that is not waited for yet, which touches no memory of this process.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
+    let status = child.wait().expect("a child");
+    assert_eq!(status.code().is_none(), signal == libc::SIGKILL, "{status}");
+    let mut runs = runs::read(&path).unwrap_or_else(|Failure(message)| panic!("{message}"));
+    assert_eq!(runs.len(), 1);
+    runs.remove(0)
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_comparison_keeps_what_it_has() {
+    let ended = stopped_by(libc::SIGINT);
+    assert!(ended.end.is_some() && !ended.complete(), "{:?}", ended.end);
+    assert!(!ended.comparisons.is_empty() && ended.comparisons.iter().all(|c| !c.provisional));
+    let killed = stopped_by(libc::SIGKILL);
+    assert!(killed.end.is_none());
+    let first = &killed.comparisons[0];
+    assert!(first.provisional && first.workload.is_some() && first.sittings.is_some(), "{first:?}");
 }
 
 #[test]
@@ -37,6 +83,7 @@ fn a_tenfold_slowdown_is_slower_and_the_other_way_round_faster() {
         let [comparison] = &comparisons(&output)[..] else { panic!("one line for one layer") };
         assert_eq!(comparison.verdict, verdict, "{comparison:?}");
         assert!(comparison.rounds > 0 && comparison.band >= 0.01, "{comparison:?}");
+        assert!(comparison.sittings.is_some_and(|sittings| sittings >= 5), "{comparison:?}");
     }
 }
 

@@ -6,7 +6,9 @@ use std::process::Command;
 
 use expect_test::expect_file;
 use tconv::planning::choice::{Candidate, Line, Measured, SCHEMA};
-use tconv::{ChosenBy, Descriptor, Dtype, Error, Fingerprint, Geometry, Oracle, Pin, Registry, Tensor, Weights};
+use tconv::{
+    ChosenBy, Descriptor, Dtype, Error, Fingerprint, Geometry, Oracle, Pin, Registry, Tensor, Weights,
+};
 
 #[path = "data/pins.rs"]
 mod pins;
@@ -101,8 +103,14 @@ fn a_pin_of_another_release_fails_clearly_or_warns() {
     let plan = |pin: Pin| pin.plan::<f32>(Weights::new(&values));
     for (pin, words) in [
         (Pin { kernel: "scatter-of-old", ..now }, "there is no kernel 'scatter-of-old' any more"),
-        (Pin { variant: "plainer", ..now }, "kernel 'scatter' has no variant 'plainer' any more (it has: plain)"),
-        (Pin { numerics: now.numerics + 1, ..now }, "kernel 'scatter' rounds otherwise now: numerics revision"),
+        (
+            Pin { variant: "plainer", ..now },
+            "kernel 'scatter' has no variant 'plainer' any more (it has: plain)",
+        ),
+        (
+            Pin { numerics: now.numerics + 1, ..now },
+            "kernel 'scatter' rounds otherwise now: numerics revision",
+        ),
     ] {
         let error = plan(pin).expect_err(words);
         assert!(matches!(error, Error::PinBroken { .. }), "{error:?}");

@@ -158,8 +158,12 @@ fn what_is_missing_is_listed_with_what_adds_it() {
     for (message, words) in [
         (
             message("dcgan.onnx", &[], &[]),
-            &["/main/main.12/ConvTranspose", "batch × 64 × 32 × 32", "--dim NAME=SIZE", "unresolved sizes: batch"]
-                [..],
+            &[
+                "/main/main.12/ConvTranspose",
+                "batch × 64 × 32 × 32",
+                "--dim NAME=SIZE",
+                "unresolved sizes: batch",
+            ][..],
         ),
         (message("dcgan.onnx", &["bach=1"], &[]), &["'bach'", "batch"]),
         (message("dcgan.onnx", &["batch=1"], &["main=1x2x3x3"]), &["'main'", "/main/main.0/ConvTranspose"]),

@@ -121,6 +121,7 @@ fn every_kind_of_peer_gets_its_line_and_the_run_goes_on() {
                 (Outcome::Figures(f), "right") => {
                     // What the peer says of its own time, not what the harness waited.
                     assert_eq!((f.median_ns, f.plan_ns), (50_000.0, 1000.0), "{m:?}");
+                    assert_eq!(f.one_shot_ns, Some(51_000.0), "its plan and its first run");
                     assert!(f.blocks > 1 && f.verified && f.ratio_to_best_kernel.is_some(), "{m:?}");
                     assert_eq!((f.scratch_bytes, f.multiply_adds), (None, None));
                 }

@@ -65,19 +65,19 @@ def compare(program, slower, seconds, seed):
     if done.returncode not in (0, 1, 3):
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}")
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    (comparison,) = (r for r in records if r["record"] == "comparison")
+    (comparison,) = (r for r in records if r["record"] == "comparison" and not r.get("provisional"))
     return {"seed": seed, **comparison}
 
 
 def table(results):
-    lines = ["| seed | layer | ratio | 95 % interval | band ± | rounds | clean | verdict |",
-             "|--:|---|--:|---|--:|--:|--:|---|"]
+    lines = ["| seed | layer | ratio | 95 % interval | band ± | sittings | rounds | clean | verdict |",
+             "|--:|---|--:|---|--:|--:|--:|--:|---|"]
     for r in results:
         # Without: too few rounds were clean for an interval.
         ratio, low, high = (f"{x:.4f}" for x in r["ratio"] or [float("nan")] * 3)
         clean = sum(r["clean_share"]) / 2
         lines.append(f"| {r['seed']} | {r['workload']} | {ratio} | {low} – {high} | {100 * r['band']:.1f} % "
-                     f"| {r['rounds']} | {100 * clean:.0f} % | {r['verdict']} |")
+                     f"| {r['sittings']} | {r['rounds']} | {100 * clean:.0f} % | {r['verdict']} |")
     return "\n".join(lines)
 
 

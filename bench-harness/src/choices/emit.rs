@@ -62,7 +62,7 @@ pub fn rust(answers: &[Answer], command: &str) -> String {
     }
     let list: String = constants.iter().map(|name| format!("    &{name},\n")).collect();
     text + &format!(
-        "\n/// All of them, in the order of the model.\npub const ALL: [&Pin; {}] = [\n{list}];\n",
+        "\n/// All of them, in the order of the model.\n#[rustfmt::skip]\npub const ALL: [&Pin; {}] = [\n{list}];\n",
         answers.len()
     )
 }

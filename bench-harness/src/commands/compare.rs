@@ -107,7 +107,14 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
             Dtype::F64 => opponents.meet::<f64>(&duel),
         };
         let outcome = outcome.map_err(|Failure(e)| Failure(format!("{name} ({descriptor}): {e}")))?;
+        if outcome.as_ref().is_ok_and(|figures| figures.rounds == 0) {
+            break; // interrupted before its first round was whole
+        }
         measured.push((name, descriptor, outcome));
+        // What was measured is not lost with what comes after.
+        for alone in judge(args, dtype, &measured[i..]) {
+            lines.write(&Record::Comparison(Box::new(Comparison { provisional: true, ..alone })))?;
+        }
         if run::interrupted() {
             break;
         }
@@ -255,8 +262,10 @@ fn judge(args: &Args, dtype: Dtype, measured: &[Measured]) -> Vec<Comparison> {
         band: statistics::band(floor),
         clean_share: None,
         rounds: 0,
+        sittings: None,
         stopped: None,
         problem: None,
+        provisional: false,
     };
     let mut comparisons: Vec<Comparison> = Vec::new();
     for (name, descriptor, outcome) in measured {
@@ -276,6 +285,7 @@ fn judge(args: &Args, dtype: Dtype, measured: &[Measured]) -> Vec<Comparison> {
                 verdict: f.ratio.as_ref().and_then(|_| verdicts.next()).unwrap_or(Verdict::Unresolved),
                 clean_share: Some(f.clean_share),
                 rounds: f.rounds,
+                sittings: Some(f.sittings),
                 stopped: Some(f.stopped),
                 ..named
             },
@@ -315,7 +325,7 @@ fn text(comparisons: &[Comparison]) -> String {
         let (ratio, interval) = c.ratio.map_or(Default::default(), |[estimate, low, high]| {
             (format!("{estimate:.4}"), format!("{low:.4} – {high:.4}"))
         });
-        let rounds = if c.workload.is_some() { c.rounds.to_string() } else { String::new() };
+        let rounds = c.sittings.map_or(String::new(), |sittings| format!("{} in {sittings}", c.rounds));
         let clean = c.clean_share.map_or(String::new(), |[a, b]| format!("{:.0} %", 50.0 * (a + b)));
         table.add_row([name, c.verdict.to_string(), time(0), time(1), ratio, interval, rounds, clean]);
     }

@@ -21,6 +21,7 @@ pub(super) struct Guest<'a> {
 pub(super) struct Entry {
     pub(super) first: Block,
     plan_ns: f64,
+    one_shot_ns: f64,
     implementation: Option<String>,
     max_error_u: f64,
 }
@@ -41,6 +42,7 @@ impl Guest<'_> {
         let flops = geometry.conventional_flops();
         Figures {
             plan_ns: self.entry.plan_ns,
+            one_shot_ns: Some(self.entry.one_shot_ns),
             max_error_u: self.entry.max_error_u,
             ..Figures::of_rounds(measured, stopped, self.entry.first, flops, peak)
         }
@@ -97,7 +99,7 @@ impl Job<'_> {
         (self.tell)(&format!("{}: checking", live.name()));
         // The first execution may hold work that a library puts off until then, and the second one may find what the first has
         // overwritten: that one is checked.
-        live.execute(1).map_err(failed)?;
+        let one_shot_ns = plan_ns + live.execute(1).map_err(failed)?.ns_per_run();
         let first = live.execute(1).map_err(failed)?;
         let output: Vec<T> = live.fetch(geometry).map_err(failed)?;
         let max_error_u = expected.check(&output, Exactness::Direct).map_err(|wrong| {
@@ -111,7 +113,7 @@ impl Job<'_> {
                 ),
             })
         })?;
-        Ok(Entry { first, plan_ns, implementation, max_error_u })
+        Ok(Entry { first, plan_ns, one_shot_ns, implementation, max_error_u })
     }
 
     /// A line of the records about a peer that took part.

@@ -17,6 +17,7 @@ mod guest;
 pub mod run;
 pub mod shard;
 pub mod sitting;
+pub mod sittings;
 pub mod slowed;
 pub mod workload;
 

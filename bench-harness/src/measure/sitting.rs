@@ -57,7 +57,11 @@ impl Series {
 
     /// The time of one run in each round; `None` where the block does not count.
     pub fn times(&self) -> impl Iterator<Item = Option<f64>> + '_ {
-        let all = self.uses_dirty();
+        self.times_with(self.uses_dirty())
+    }
+
+    /// Likewise; dirty blocks count where `all` do.
+    pub fn times_with(&self, all: bool) -> impl Iterator<Item = Option<f64>> + '_ {
         self.blocks.iter().map(move |b| (all || b.is_clean()).then(|| b.ns_per_run()))
     }
 
@@ -132,11 +136,13 @@ impl Sitting {
     fn is_precise(&self, series: &[Series]) -> bool {
         let Some((first, others)) = series.split_first() else { return true };
         // Who failed has no blocks, and is not waited for.
-        others.iter().filter(|other| !other.blocks.is_empty()).all(|other| {
-            first.ratio_of(other, self.seed).is_some_and(|ratio| {
-                ratio.half_width() <= self.precision.max((ratio.estimate - 1.0).abs() / 20.0)
-            })
-        })
+        let mut others = others.iter().filter(|other| !other.blocks.is_empty());
+        others.all(|other| first.ratio_of(other, self.seed).is_some_and(|ratio| self.is_met_by(&ratio)))
+    }
+
+    /// Whether a ratio is known well enough.
+    pub fn is_met_by(&self, ratio: &Interval) -> bool {
+        ratio.half_width() <= self.precision.max((ratio.estimate - 1.0).abs() / 20.0)
     }
 }
 

@@ -4,8 +4,9 @@ use super::quantile_of_sorted;
 
 /// Resamples behind a confidence interval.
 const RESAMPLES: usize = 1000;
-/// Fewer rounds than these have no spread to speak of: even the range of five misses the median once in sixteen times.
-const FEWEST: usize = 5;
+/// Fewer rounds than these have no spread to speak of: even the range of five misses the median once in sixteen times. So it is
+/// with sittings.
+pub const FEWEST: usize = 5;
 /// Confidence of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 /// Standard deviations from the middle of a normal distribution to the ends of its 95 % interval.
@@ -103,25 +104,34 @@ pub fn ratio(first: &[Times<'_>], second: &[Times<'_>], seed: u64) -> Option<Rat
 /// The geometric mean over workloads, by a bootstrap of two levels: workloads are drawn, and of each one a resample of its
 /// rounds. The interval holds for layers like these. `None` of none.
 pub fn geometric_mean_ratio(workloads: &[&Ratio], seed: u64) -> Option<Interval> {
-    let mean = |logarithms: f64| (logarithms / workloads.len() as f64).exp();
-    if let [only] = workloads {
-        return Some(only.interval);
-    }
-    if workloads.is_empty() {
-        return None;
+    of_two_levels(workloads, seed).map(|mean| mean.interval)
+}
+
+/// One ratio from those of several sittings, likewise: what differs from one sitting to the next, such as where things lie
+/// in memory, widens its interval. `None`: too few sittings to tell.
+pub fn ratio_over_sittings(sittings: &[Ratio], seed: u64) -> Option<Ratio> {
+    of_two_levels(&sittings.iter().collect::<Vec<_>>(), seed).filter(|_| sittings.len() >= FEWEST)
+}
+
+fn of_two_levels(groups: &[&Ratio], seed: u64) -> Option<Ratio> {
+    let mean = |logarithms: f64| (logarithms / groups.len() as f64).exp();
+    match groups {
+        [] => return None,
+        [only] => return Some((*only).clone()),
+        _ => {}
     }
     let mut random = fastrand::Rng::with_seed(seed);
     let resamples: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
             let one = |_| {
-                let resamples = &workloads[random.usize(..workloads.len())].resamples;
+                let resamples = &groups[random.usize(..groups.len())].resamples;
                 resamples[random.usize(..resamples.len())].ln()
             };
-            mean((0..workloads.len()).map(one).sum())
+            mean((0..groups.len()).map(one).sum())
         })
         .collect();
-    let estimate = mean(workloads.iter().map(|w| w.interval.estimate.ln()).sum());
-    Some(Interval::of_resamples(estimate, &resamples, workloads.len()))
+    let estimate = mean(groups.iter().map(|group| group.interval.estimate.ln()).sum());
+    Some(Ratio { interval: Interval::of_resamples(estimate, &resamples, groups.len()), resamples })
 }
 
 /// Room for the two columns of a resample, reused.
@@ -190,6 +200,33 @@ pub(super) mod tests {
             let missed = missed.count();
             assert!(missed <= 32, "{missed} of 400 intervals of {count} rounds miss");
         }
+    }
+
+    /// Identical code that lies better or worse in memory, anew in each sitting: rounds of one sitting never show that.
+    #[test]
+    fn what_differs_between_sittings_is_in_the_interval() {
+        let misses = |Interval { low, high, .. }: Interval| low > 1.0 || high < 1.0;
+        let (mut single, mut several) = (0, 0);
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let sittings: Vec<Ratio> = (0..8)
+                .map(|i| {
+                    let places = 1.0 + 0.03 * (random.f64() - 0.5);
+                    ratio_of(&rounds(40, places, 1000 * seed + i), i)
+                })
+                .collect();
+            single += usize::from(misses(sittings[0].interval));
+            several += usize::from(misses(ratio_over_sittings(&sittings, seed).unwrap().interval));
+        }
+        assert!(single > 60, "{single} of 200 single sittings mislead");
+        assert!(several <= 20, "{several} of 200 intervals miss");
+    }
+
+    #[test]
+    fn few_sittings_tell_nothing() {
+        let sittings: Vec<Ratio> = (0..5).map(|seed| ratio_of(&rounds(40, 1.0, seed), seed)).collect();
+        assert!(ratio_over_sittings(&sittings, 1).is_some());
+        assert_eq!(ratio_over_sittings(&sittings[1..], 1), None);
     }
 
     #[test]

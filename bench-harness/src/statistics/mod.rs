@@ -3,7 +3,9 @@
 mod bootstrap;
 mod verdict;
 
-pub use bootstrap::{CONFIDENCE, Interval, Ratio, Times, geometric_mean_ratio, ratio};
+pub use bootstrap::{
+    CONFIDENCE, FEWEST, Interval, Ratio, Times, geometric_mean_ratio, ratio, ratio_over_sittings,
+};
 pub use verdict::{Verdict, band, benjamini_hochberg, noise_floor, verdict, verdicts};
 
 /// The quantile `p` in 0..=1 of sorted values, interpolated between neighbours (Hyndman and Fan's type 7); NaN of none.

@@ -74,6 +74,7 @@ pub use problem::limits::Limits;
 pub use problem::problem::{Accuracy, Axis, Layout, Problem};
 pub use problem::spec::{PerAxis, Spec};
 pub use reference::convolution::{convolution, gradient_bias, gradient_input, gradient_weights};
+pub use reference::norms::Norms;
 pub use reference::oracle::{Exact, Oracle};
 pub use reference::weight_matrix::weight_matrix;
 

@@ -26,6 +26,13 @@ pub enum Exactness {
         /// Growth over direct summation, at least 1.
         factor: f64,
     },
+    /// Only a norm of the error is bounded: every output lies within γ(transforms + 4·(ci + 4))·Σ‖w‖₁‖x‖₂ (+ |bias|), the sum
+    /// over the ci input channels of its group, w the taps of its stride phase, x the whole channel of the image (see
+    /// [`crate::Norms`]). Integers are not exact, and small outputs beside large ones may have few right digits.
+    Normwise {
+        /// Roundings of the transforms of inputs, weights and outputs together, in units of u.
+        transforms: usize,
+    },
 }
 
 /// What happens to NaN and infinities.
@@ -51,12 +58,25 @@ pub struct Guarantees {
 }
 
 impl Exactness {
-    /// Growth over direct summation: 1 for direct summation itself.
+    /// Growth over the bound of its kind: that of direct summation, but for [`Exactness::Normwise`].
     pub fn growth(self) -> f64 {
         match self {
-            Self::Direct => 1.0,
+            Self::Direct | Self::Normwise { .. } => 1.0,
             Self::Bounded { factor } => factor,
         }
+    }
+
+    /// The m of the bound γ(m)·Σ: `products` met in an output, of `group_in` input channels.
+    pub fn roundings(self, products: usize, group_in: usize) -> usize {
+        match self {
+            Self::Direct | Self::Bounded { .. } => products + 1,
+            Self::Normwise { transforms } => transforms + 4 * (group_in + 4) + 1,
+        }
+    }
+
+    /// Whether its bound is one of [`crate::Norms`], and not of each output's own Σ|x||w|.
+    pub fn is_normwise(self) -> bool {
+        matches!(self, Self::Normwise { .. })
     }
 }
 
@@ -64,6 +84,9 @@ impl Guarantees {
     /// Whether a planner that was asked for this accuracy may choose such a kernel, or why not.
     pub fn allowed_by(&self, accuracy: Accuracy) -> Result<(), Declined> {
         let growth = self.exactness.growth();
+        if self.exactness.is_normwise() && accuracy != Accuracy::Normwise {
+            return Err(Declined::because("only the norm of its error is bounded, which normwise accuracy allows"));
+        }
         match accuracy {
             Accuracy::Strict if self.exactness != Exactness::Direct => Err(Declined::because(format!(
                 "its error is up to {growth} times that of direct summation, which strict accuracy asks for"
@@ -141,6 +164,8 @@ mod tests {
         assert_eq!(allowed(direct(Specials::MaySpread)), [false, true, true]);
         assert_eq!(allowed(bounded(4.0)), [false, true, true]);
         assert_eq!(allowed(bounded(4.5)), [false, false, true]);
+        let normwise = Guarantees { exactness: Exactness::Normwise { transforms: 100 }, ..bounded(1.0) };
+        assert_eq!(allowed(normwise), [false, false, true]);
         let reason = bounded(4.5).allowed_by(Accuracy::Standard).unwrap_err().reason;
         assert!(reason.contains("4.5 times") && reason.contains("4 are allowed"), "{reason}");
     }

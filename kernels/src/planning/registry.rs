@@ -3,6 +3,7 @@
 use crate::algorithms::depth_to_space::DepthToSpace;
 use crate::algorithms::depthwise::Depthwise;
 use crate::algorithms::gemm_col2im::GemmCol2im;
+use crate::algorithms::overlap_save::OverlapSave;
 use crate::algorithms::phase_merged::PhaseMerged;
 use crate::algorithms::pixel_lanes::PixelLanes;
 use crate::algorithms::polyphase::Polyphase;
@@ -35,6 +36,7 @@ impl Registry {
                 &WeightStreaming,
                 &Polyphase,
                 &Winograd,
+                &OverlapSave,
             ],
         }
     }

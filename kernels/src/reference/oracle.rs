@@ -4,6 +4,7 @@
 //! divisibility, one axis at a time. Its own proof: the printed numbers of d2l 14.10, published literal cases, and exact
 //! adjointness with the forward convolution (`tests/oracle.rs`).
 
+use crate::contract::kernel::Exactness;
 use crate::contract::request::Weights;
 use crate::machine::tensor::Tensor;
 use crate::problem::epilogue::Epilogue;
@@ -24,6 +25,18 @@ pub struct Exact {
 }
 
 impl Exact {
+    /// With the bound that a kernel of this exactness is held to, `group_in` input channels in a group: for
+    /// [`Exactness::Normwise`] it rests on `norm`, which [`crate::Norms::at`] tells.
+    pub fn held_to(self, exactness: Exactness, group_in: usize, norm: impl FnOnce() -> f64) -> Self {
+        match exactness {
+            Exactness::Normwise { .. } => {
+                let products = exactness.roundings(self.products, group_in) - 1;
+                Self { magnitude: norm(), products, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The componentwise bound for direct summation in a type with unit roundoff `u`, in any order:
     /// γ(n + 1)·Σ|x||w| before the activation, through its slope, and 4 ulp of its own rounding.
     pub fn bound(&self, epilogue: Epilogue, u: f64) -> f64 {

@@ -2,7 +2,7 @@
 //!
 //! All values are f32, so that one set of inputs serves both types and the oracle without rounding.
 
-use tconv::{Dtype, Element, Geometry, Layout};
+use tconv::{Dtype, Element, Geometry, Layout, Weights};
 
 /// Number `i` of the stream `seed` (splitmix64).
 pub fn mix(seed: u64, i: u64) -> u64 {
@@ -72,6 +72,15 @@ impl Tensors {
             input: stream(seed, geometry.input_len()),
             weights: stream(seed ^ 0x1111, geometry.weight_len()),
             bias: bias.then(|| stream(seed ^ 0x2222, geometry.problem().out_channels())),
+        }
+    }
+
+    /// Weights and bias.
+    pub fn weights(&self) -> Weights<'_> {
+        let weights = Weights::new(&self.weights);
+        match &self.bias {
+            Some(bias) => weights.with_bias(bias),
+            None => weights,
         }
     }
 }

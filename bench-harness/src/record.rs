@@ -43,6 +43,9 @@ pub struct Header {
     pub budget_s: f64,
     /// Relative half width at which a ratio counts as known.
     pub precision: f64,
+    /// What plans might give up: `strict` or `normwise`; none for the default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accuracy: Option<String>,
     /// `"1/4"`: the first of four parts of the workloads; none for all of them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shard: Option<String>,
@@ -70,6 +73,7 @@ impl Header {
             seed: 0,
             budget_s: 0.0,
             precision: 0.0,
+            accuracy: None,
             shard: None,
             toolchain: Toolchain::of_this_build(),
             machine,
@@ -227,6 +231,13 @@ pub struct Figures {
     /// were no rounds. From these any two lines of a sitting can be compared, long after.
     #[serde(default)]
     pub rounds_ns: Vec<Option<f64>>,
+}
+
+impl Figures {
+    /// Multiply-adds really done, as operations for each nanosecond: never above the peak. Peers do not tell.
+    pub fn done_gflops(&self) -> Option<f64> {
+        self.multiply_adds.map(|n| 2.0 * n / self.median_ns)
+    }
 }
 
 /// Five digits: more than any clock here can tell.

@@ -147,6 +147,7 @@ mod tests {
             seed: 1,
             budget_s: 1.0,
             precision: 0.005,
+            accuracy: None,
             shard: None,
             toolchain: Toolchain::of_this_build(),
             machine: Fingerprint::capture(),

@@ -68,6 +68,7 @@ fn measure(workloads: &[&str], layout: &str, peers: Vec<Candidate>) -> Vec<Measu
         registry: &Registry::builtin(),
         kernels: vec!["scatter", "polyphase"],
         peers,
+        accuracy: tconv::Accuracy::default(),
         isa: Target::detect().unwrap().isa,
         threads: vec![1],
         caches: vec![CacheMode::Warm],

@@ -181,6 +181,7 @@ fn a_wrong_kernel_gets_no_figures_and_a_command_to_repeat_it() {
             registry: &registry,
             kernels: vec!["scatter", "broken"],
             peers: Vec::new(),
+            accuracy: tconv::Accuracy::default(),
             isa: Target::detect().unwrap().isa,
             threads: vec![1],
             caches: vec![CacheMode::Warm],

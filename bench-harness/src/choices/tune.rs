@@ -149,6 +149,7 @@ impl Tuning<'_> {
             registry: self.registry,
             kernels: listed.clone(),
             peers: Vec::new(),
+            accuracy: tconv::Accuracy::default(),
             isa: self.target.isa,
             threads: vec![self.target.threads],
             caches: vec![CacheMode::Warm],

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tconv::{Layout, Target};
+use tconv::{Accuracy, Layout, Target};
 
 use super::options::{self, Layers, layout, seconds, share, threads};
 use super::rank::judge;
@@ -13,6 +13,7 @@ use crate::measure::{CacheMode, Shard};
 use crate::output::{self, OutputArgs};
 use crate::record::{Header, Record};
 use crate::report::board::Board;
+use crate::workloads::accuracy_argument;
 use crate::{peers, selection};
 
 /// What to measure.
@@ -47,6 +48,9 @@ pub struct Args {
     /// Half width of its interval at which a ratio is known well enough
     #[arg(long, value_name = "SHARE", default_value = "0.5%", value_parser = share, allow_negative_numbers = true)]
     ci: f64,
+    /// What plans may give up: strict, standard or normwise
+    #[arg(long, value_name = "NAME", default_value = "standard", value_parser = accuracy_argument)]
+    accuracy: Accuracy,
     /// Of data, samples, orders and intervals
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -89,6 +93,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         registry: &context.registry,
         kernels: kernels.iter().map(|k| k.name()).collect(),
         peers,
+        accuracy: args.accuracy,
         isa: Target::detect()?.isa,
         threads: args.threads.clone(),
         caches: args.cache.clone(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tconv::{Layout, Target};
+use tconv::{Accuracy, Layout, Target};
 
 use super::options::{self, Layers, layout, seconds, threads};
 use crate::cli::{Context, Failure, Outcome};
@@ -14,6 +14,7 @@ use crate::record::{self, Measurement};
 use crate::report::board::Board;
 use crate::report::splice;
 use crate::runs::{self, RecordedRun};
+use crate::workloads::accuracy_argument;
 use crate::{peers, selection};
 
 /// What to rank.
@@ -22,7 +23,7 @@ pub struct Args {
     /// Recorded runs to read instead of measuring; -w and -k choose among what they hold
     #[arg(
         value_name = "FILE",
-        conflicts_with_all = ["workloads", "dtype", "layout", "threads", "budget", "seed", "peers"]
+        conflicts_with_all = ["workloads", "dtype", "layout", "threads", "accuracy", "budget", "seed", "peers"]
     )]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -40,6 +41,9 @@ pub struct Args {
     /// Threads of every plan
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads, allow_negative_numbers = true)]
     threads: usize,
+    /// What plans may give up: strict, standard or normwise
+    #[arg(long, value_name = "NAME", default_value = "standard", value_parser = accuracy_argument)]
+    accuracy: Accuracy,
     /// Seconds for everything but what peers need to get ready (default: 2.4 for each workload, and 0.5 for each peer there)
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     budget: Option<Duration>,
@@ -79,6 +83,7 @@ fn measure(args: &Args, context: &Context) -> Result<RecordedRun, Failure> {
         registry: &context.registry,
         kernels: kernels.iter().map(|k| k.name()).collect(),
         peers,
+        accuracy: args.accuracy,
         isa: Target::detect()?.isa,
         threads: vec![args.threads],
         caches: vec![CacheMode::Warm],

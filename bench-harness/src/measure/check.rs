@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tconv::{Element, Epilogue, Exact, Exactness, Geometry, Oracle, Weights};
+use tconv::{Element, Epilogue, Exact, Exactness, Geometry, Norms, Oracle, Weights};
 
 use super::contender::Buffers;
 use crate::sample;
@@ -15,6 +15,7 @@ pub const AT_LEAST: usize = 4096;
 pub struct Expected {
     epilogue: Epilogue,
     outputs: usize,
+    group_in: usize,
     samples: Vec<Sample>,
 }
 
@@ -23,6 +24,8 @@ struct Sample {
     at: (usize, usize, [usize; 3]),
     index: usize,
     exact: Exact,
+    /// What bounds the error where only its norm is promised.
+    norm: Option<f64>,
 }
 
 /// An output that cannot be right.
@@ -85,12 +88,34 @@ impl Expected {
                 at,
                 index: geometry.output_at(n, c, position),
                 exact: oracle.at(input, n, c, position),
+                norm: None,
             })
             .collect();
-        Self { epilogue, outputs: geometry.output_len(), samples }
+        let group_in = geometry.problem().group_in();
+        Self { epilogue, outputs: geometry.output_len(), group_in, samples }
     }
 
-    /// Compares every sample and looks for NaN everywhere. Returns the largest error in units of u·Σ|x||w|.
+    /// Also for kernels that promise only a norm of their error: with the same data as before.
+    pub fn with_norms<T: Element>(
+        mut self,
+        geometry: &Geometry,
+        buffers: &Buffers<T>,
+        bias: Option<&[T]>,
+    ) -> Self {
+        let mut weights = Weights::new(&buffers.weights);
+        if let Some(bias) = bias {
+            weights = weights.with_bias(bias);
+        }
+        let norms = Norms::new(geometry, weights, T::tensor(&buffers.input));
+        for sample in &mut self.samples {
+            let (n, c, position) = sample.at;
+            sample.norm = Some(norms.at(n, c, position));
+        }
+        self
+    }
+
+    /// Compares every sample and looks for NaN everywhere. Returns the largest error in units of u·Σ|x||w|, also of a kernel that
+    /// promises only a norm (for which [`Expected::with_norms`] must have been asked).
     pub fn check<T: Element>(&self, output: &[T], exactness: Exactness) -> Result<f64, WrongAnswer> {
         assert_eq!(output.len(), self.outputs, "an output of this workload");
         let is_nan = |x: &T| x.to_f64().is_nan();
@@ -101,9 +126,10 @@ impl Expected {
         let u = T::DTYPE.unit_roundoff();
         let growth = exactness.growth();
         let mut worst: f64 = 0.0;
-        for Sample { at, index, exact } in &self.samples {
+        for Sample { at, index, exact, norm } in &self.samples {
+            let held = exact.held_to(exactness, self.group_in, || norm.expect("norms were asked for"));
             let (got, expected) = (output[*index].to_f64(), exact.value);
-            let (error, bound) = ((got - expected).abs(), growth * exact.bound(self.epilogue, u));
+            let (error, bound) = ((got - expected).abs(), growth * held.bound(self.epilogue, u));
             if error > bound {
                 return Err(WrongAnswer::Inexact { at: *at, got, expected, bound });
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tconv::{Descriptor, Dtype, Error, Isa, Planner, Registry, Target};
+use tconv::{Accuracy, Descriptor, Dtype, Error, Isa, Planner, Registry, Target};
 
 use super::block::Crew;
 use super::budget;
@@ -32,6 +32,8 @@ pub struct Run<'a> {
     pub kernels: Vec<&'static str>,
     /// Other libraries to measure beside them, where the caches are warm.
     pub peers: Vec<Candidate>,
+    /// What plans may give up.
+    pub accuracy: Accuracy,
     /// Instruction set of every plan.
     pub isa: Isa,
     /// Every workload is measured with each of these numbers of threads …
@@ -164,6 +166,7 @@ impl Run<'_> {
             seed: self.seed,
             budget_s: self.budget.as_secs_f64(),
             precision: self.precision,
+            accuracy: Some(self.accuracy.name().to_owned()).filter(|_| self.accuracy != Accuracy::default()),
             shard: self.shard.map(|shard| shard.to_string()),
             ..Header::capture(self.isa, self.dtype, &crews.iter().collect::<Vec<_>>())?
         })
@@ -171,7 +174,7 @@ impl Run<'_> {
 
     fn planner(&self, threads: usize) -> Planner {
         let target = Target { isa: self.isa, threads };
-        Planner::new().with_registry(self.registry.clone()).on(target)
+        Planner::new().with_registry(self.registry.clone()).on(target).accuracy(self.accuracy)
     }
 
     /// All sittings in their order: by threads, since peers are started for a number of them.

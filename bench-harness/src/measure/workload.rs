@@ -100,9 +100,13 @@ impl Job<'_> {
             weights = weights.with_bias(bias);
         }
         (self.tell)("asking the oracle");
-        let expected = Expected::new(&geometry, &buffers, epilogue, bias.as_deref(), self.seed);
+        let mut expected = Expected::new(&geometry, &buffers, epilogue, bias.as_deref(), self.seed);
 
         let verdicts = self.planner.explain(problem, T::DTYPE, epilogue, Some(weights.kernel))?;
+        let normwise = |v: &Verdict| v.answer.is_ok() && v.kernel.guarantees().exactness.is_normwise();
+        if verdicts.iter().any(normwise) {
+            expected = expected.with_norms(&geometry, &buffers, bias.as_deref());
+        }
         let mut results = Results::default();
         let mut entries: Vec<Entry<T>> = Vec::new();
         for Verdict { kernel, answer, .. } in verdicts {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tconv::{Descriptor, Geometry};
+
 use super::study::cache_words;
 use crate::output;
 use crate::record::{End, Figures, Header, Measurement, Outcome};
@@ -60,7 +62,7 @@ impl<'a> Ranking<'a> {
     fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut head = vec!["layer".to_owned()];
         head.extend(self.kernels.iter().map(|k| k.to_string()));
-        head.extend(["best".into(), "of peak".into()]);
+        head.extend(["best", "of peak", "done", "GB/s"].map(String::from));
         let mut body: Vec<Vec<String>> = self.rows.iter().map(|(name, row)| self.row(name, row)).collect();
         body.extend(self.means());
         (head, body)
@@ -81,8 +83,13 @@ impl<'a> Ranking<'a> {
             Some(Outcome::Failed { .. }) => "FAILED".into(),
         }));
         match best {
-            None => cells.extend([String::new(), String::new()]),
-            Some((kernel, f)) => cells.extend([kernel.to_owned(), percent(f.share_of_peak)]),
+            None => cells.resize(cells.len() + 4, String::new()),
+            Some((kernel, f)) => {
+                let done = f.done_gflops().map_or_else(String::new, rate);
+                let moved = row.get(kernel).and_then(|m| compulsory_bytes(m));
+                let moved = moved.map_or_else(String::new, |bytes| rate(bytes / f.median_ns));
+                cells.extend([kernel.to_owned(), percent(f.share_of_peak), done, moved]);
+            }
         }
         cells
     }
@@ -108,6 +115,7 @@ impl<'a> Ranking<'a> {
             let mut cells = vec![label];
             cells.extend(self.kernels.iter().map(|k| cell(k)));
             cells.extend(last);
+            cells.extend([String::new(), String::new()]);
             cells
         };
         let mut lines = Vec::new();
@@ -187,6 +195,13 @@ impl<'a> Ranking<'a> {
                     .into(),
             );
         }
+        lines.push(
+            "done: GFLOP/s of the multiply-adds that the best really does; GB/s: input, weights and output, moved once, by its time."
+                .into(),
+        );
+        if let Some(accuracy) = &h.accuracy {
+            lines.push(format!("Accuracy: {accuracy}."));
+        }
         if any(&|f| f.runs == 1) {
             lines.push(
                 "~ run once only: too slow for the budget; a larger --budget runs it more often.".into(),
@@ -229,6 +244,13 @@ fn figures<'a>(row: &BTreeMap<&str, &'a Measurement>, kernel: &str) -> Option<&'
     }
 }
 
+/// What moves at least once.
+fn compulsory_bytes(m: &Measurement) -> Option<f64> {
+    let descriptor: Descriptor = m.descriptor.parse().ok()?;
+    let geometry = Geometry::new(&descriptor.problem).ok()?;
+    Some(geometry.compulsory_elements() as f64 * descriptor.dtype.size() as f64)
+}
+
 fn best<'a>(row: &BTreeMap<&'a str, &'a Measurement>) -> Option<(&'a str, &'a Figures)> {
     let all = row.keys().filter_map(|&kernel| Some((kernel, figures(row, kernel)?)));
     all.max_by(|a, b| a.1.gflops.total_cmp(&b.1.gflops))
@@ -264,7 +286,7 @@ fn plural(count: usize, noun: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tconv::{Descriptor, Dtype, Registry, Target};
+    use tconv::{Dtype, Registry, Target};
 
     use super::*;
     use crate::measure::CacheMode;
@@ -279,6 +301,7 @@ mod tests {
             registry: &Registry::builtin(),
             kernels: vec!["scatter", "polyphase"],
             peers: Vec::new(),
+            accuracy: tconv::Accuracy::default(),
             isa: Target::detect().unwrap().isa,
             threads: vec![1],
             caches: vec![CacheMode::Warm],
@@ -298,6 +321,8 @@ mod tests {
                 Outcome::Figures(f) => Outcome::Figures(Figures {
                     gflops,
                     share_of_peak: gflops / 100.0,
+                    median_ns: 100.0,
+                    multiply_adds: Some(72.0),
                     effective: i == 1,
                     runs: if i == 0 { 1 } else { 9 },
                     ..f.clone()
@@ -313,15 +338,16 @@ mod tests {
         let outcome = outcome();
         let ranking = Ranking::new(&outcome.header, &outcome.measurements, outcome.end.as_ref().unwrap());
         let (head, body) = ranking.cells();
-        assert_eq!(head, ["layer", "scatter", "polyphase", "best", "of peak"]);
-        assert_eq!(body[0], ["one", "~40.0 0.50", "80.0* 1.00", "polyphase", "80 %"]);
-        assert_eq!(body[1], ["two", "10.0 1.00", "5.00 0.50", "scatter", "10 %"]);
-        assert_eq!(body[2], ["three", "skipped, ~3.20 s", "2.00 1.00", "polyphase", "2.0 %"]);
+        assert_eq!(head, ["layer", "scatter", "polyphase", "best", "of peak", "done", "GB/s"]);
+        // 18 + 16 + 72 elements move; edited runs take 100 ns and do 72 multiply-adds.
+        assert_eq!(body[0], ["one", "~40.0 0.50", "80.0* 1.00", "polyphase", "80 %", "1.44", "4.24"]);
+        assert_eq!(body[1], ["two", "10.0 1.00", "5.00 0.50", "scatter", "10 %", "1.44", "4.24"]);
+        assert_eq!(body[2], ["three", "skipped, ~3.20 s", "2.00 1.00", "polyphase", "2.0 %", "1.44", "4.24"]);
         assert_eq!(body[3][..3], ["geomean of 2 layers", "20.0 0.71", "20.0 0.71"]);
         assert_eq!(body[4][..3], ["share of peak", "20 %", "20 %"]);
         assert_eq!(body[5][..3], ["ratio over own layers", "(2) 0.71", "(3) 0.79"]);
         let legend = ranking.legend().join("\n");
-        for words in ["* effective", "~ run once", "skipped:", "1 thread, nchw, f32", "100 GFLOP/s"] {
+        for words in ["* effective", "done: GFLOP/s", "~ run once", "skipped:", "1 thread, nchw, f32", "100 GFLOP/s"] {
             assert!(legend.contains(words), "{words}: {legend}");
         }
     }
@@ -332,7 +358,7 @@ mod tests {
         let text =
             Ranking::new(&outcome.header, &outcome.measurements, outcome.end.as_ref().unwrap()).markdown();
         assert!(text.starts_with("`tconv rank -w 'a|b'` on "), "{text}");
-        assert!(text.contains("| one | ~40.0 0.50 | 80.0\\* 1.00 | polyphase | 80 % |"), "{text}");
+        assert!(text.contains("| one | ~40.0 0.50 | 80.0\\* 1.00 | polyphase | 80 % | 1.44 | 4.24 |"), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tconv::{Activation, Dtype, Epilogue, Exactness, Geometry, Isa, Layout, Oracle, Tensor, Weights};
+use tconv::{Activation, Dtype, Epilogue, Exactness, Geometry, Isa, Layout, Norms, Oracle, Tensor};
 
 use super::judge::{Digest, Places, Rule, Truth};
 use crate::data::{self, Numbers, Tensors};
@@ -133,7 +133,7 @@ impl Case {
                 (tensors, if exact { Truth { rule: Rule::Exact, ..truth } } else { truth })
             }
         };
-        Material { case: self, geometry, tensors, truth, bounded: OnceLock::new() }
+        Material { case: self, geometry, tensors, truth, bounded: OnceLock::new(), normwise: OnceLock::new() }
     }
 }
 
@@ -148,16 +148,45 @@ pub struct Material<'a> {
     pub tensors: Tensors,
     truth: Truth,
     bounded: OnceLock<Truth>,
+    normwise: OnceLock<Truth>,
 }
 
 impl Material<'_> {
     /// What a kernel of this exactness is compared with: one that only promises a bound cannot be held to equality.
     pub fn truth_for(&self, exactness: Exactness) -> &Truth {
         match (exactness, &self.truth.rule) {
+            (Exactness::Normwise { .. }, _) => self.normwise.get_or_init(|| self.by_norms(exactness)),
             (Exactness::Bounded { .. }, Rule::Exact) => {
                 self.bounded.get_or_init(|| oracle_truth(&self.geometry, &self.tensors, self.case.epilogue))
             }
             _ => &self.truth,
+        }
+    }
+
+    /// The truth with the bound of norms: what is known stays, equality and checksums are not asked for.
+    fn by_norms(&self, exactness: Exactness) -> Truth {
+        let (g, weights) = (&self.geometry, self.tensors.weights());
+        let norms = Norms::new(g, weights, Tensor::F32(&self.tensors.input));
+        let (plane, channels) = (g.output_plane(), g.problem().out_channels());
+        let [_, height, width] = g.output();
+        let norm = |flat: usize| {
+            let (channel, at) = (flat / plane, flat % plane);
+            let position = [at / width / height, at / width % height, at % width];
+            norms.at(channel / channels, channel % channels, position)
+        };
+        let known = self.truth.value.len();
+        Truth {
+            magnitude: match &self.truth.places {
+                Places::All => (0..known).map(norm).collect(),
+                Places::Some(places) => places.iter().map(|&flat| norm(flat)).collect(),
+            },
+            products: vec![exactness.roundings(0, g.problem().group_in()) - 1],
+            rule: match &self.truth.rule {
+                Rule::Exact => Rule::Bound,
+                rule => rule.clone(),
+            },
+            digest: None,
+            ..self.truth.clone()
         }
     }
 }
@@ -202,12 +231,7 @@ fn stored_truth(set: &golden::Set, case: &golden::Case, tensors: &Tensors) -> Tr
 fn oracle_truth(geometry: &Geometry, tensors: &Tensors, epilogue: Epilogue) -> Truth {
     let whole = geometry.multiply_adds() <= WHOLE;
     let at_least = if whole { geometry.output_len() } else { SAMPLES };
-    let weights = Weights::new(&tensors.weights);
-    let weights = match &tensors.bias {
-        Some(bias) => weights.with_bias(bias),
-        None => weights,
-    };
-    let oracle = Oracle::new(geometry, weights, epilogue);
+    let oracle = Oracle::new(geometry, tensors.weights(), epilogue);
     let input = Tensor::F32(&tensors.input);
     let positions = sample::positions(geometry, at_least, 1);
     let exact: Vec<_> = positions.iter().map(|&(n, c, at)| oracle.at(input, n, c, at)).collect();

@@ -6,7 +6,7 @@ use crate::report::section::{Block, Section};
 use crate::report::study::{Layer, Setting, Study};
 use crate::report::table::{Cell, Column, Table};
 
-use super::rank::ratio_cell;
+use super::rank::{EFFECTIVE, ratio_cell};
 
 pub(super) fn section(study: &Study<'_>) -> Section {
     let mut blocks = vec![Block::Text(
@@ -79,6 +79,11 @@ fn repro(setting: &Setting<'_>, layer: &Layer<'_>) -> String {
     )
 }
 
+/// Why a rate may lie above the peak, where one is effective.
+pub(super) fn effective_note(layer: &Layer<'_>) -> &'static str {
+    if layer.measured().any(|(_, f)| f.effective) { EFFECTIVE } else { "" }
+}
+
 fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
     let longest = layer.measured().map(|(_, f)| f.plan_ns.max(f.median_ns)).fold(0.0, f64::max);
     let mut measured: Vec<_> = layer.measured().collect();
@@ -92,6 +97,9 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
             Cell::text(m.variant.as_deref().unwrap_or("–")),
             Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
             Cell::number(f.share_of_peak, percent(f.share_of_peak)),
+            f.multiply_adds.map_or_else(Cell::none, |n| Cell::number(n, count(2.0 * n))),
+            f.done_gflops().map_or_else(Cell::none, |r| Cell::number(r, rate(r))),
+            Cell::number(layer.bytes() / f.median_ns, rate(layer.bytes() / f.median_ns)),
             match ratio {
                 Some(ratio) => ratio_cell.picture(plot::strip(ratio)),
                 None => ratio_cell,
@@ -105,12 +113,15 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
         ]
     });
     Table {
-        caption: format!("{}, {}", layer.name, setting.title()),
+        caption: format!("{}, {}{}", layer.name, setting.title(), effective_note(layer)),
         columns: vec![
             Column::text("implementation"),
             Column::text("variant"),
             Column::number("GFLOP/s"),
             Column::number("of peak"),
+            Column::number("FLOP done").help("Twice the multiply-adds that the kernel says it does; peers do not tell"),
+            Column::number("done, GFLOP/s").help("Of the multiply-adds really done: never above the peak"),
+            Column::number("GB/s").help("Input, weights and output, moved once, by the time of a run"),
             Column::number("ratio to the best"),
             Column::number("plan").help("Weights packed"),
             Column::number("execution").help("Median of one run"),

@@ -128,11 +128,15 @@ pub fn standings(setting: &Setting<'_>) -> Table {
     }
 }
 
+/// Said of every table with a rate that may lie above the peak.
+pub(super) const EFFECTIVE: &str =
+    "; * effective rate: fewer multiply-adds are done than counted, so that it may pass the peak";
+
 fn layers(setting: &Setting<'_>) -> Table {
     let row = |layer: &Layer<'_>| {
         let mut cells = vec![Cell::text(layer.name)];
         let Some((best, f)) = layer.best() else {
-            cells.resize(8, Cell::none());
+            cells.resize(10, Cell::none());
             return cells;
         };
         let second = layer.best_of(|m| m.kernel != best.kernel).map(|(m, _)| m);
@@ -142,6 +146,8 @@ fn layers(setting: &Setting<'_>) -> Table {
             Cell::text(&best.kernel).title(best.variant.as_deref().unwrap_or_default()),
             Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
             Cell::number(f.share_of_peak, percent(f.share_of_peak)),
+            f.done_gflops().map_or_else(Cell::none, |r| Cell::number(r, rate(r))),
+            Cell::number(layer.bytes() / f.median_ns, rate(layer.bytes() / f.median_ns)),
             second.map_or_else(Cell::none, |m| Cell::text(&m.kernel)),
             ratio_cell(second.and_then(versus)),
             default.map_or_else(Cell::none, |m| Cell::text(&m.kernel)),
@@ -150,15 +156,17 @@ fn layers(setting: &Setting<'_>) -> Table {
         cells
     };
     let effective = setting.layers.iter().filter_map(|l| figures(l.best()?.0)).any(|f| f.effective);
-    let star = "; * effective rate: fewer multiply-adds are done than counted, so that it may pass the peak";
     Table {
         id: format!("layers-{}", setting.slug()),
-        caption: format!("Every layer{}", if effective { star } else { "" }),
+        caption: format!("Every layer{}", if effective { EFFECTIVE } else { "" }),
         columns: vec![
             Column::text("layer"),
             Column::text("best"),
             Column::number("GFLOP/s"),
             Column::number("of peak"),
+            Column::number("done, GFLOP/s")
+                .help("Of the multiply-adds really done: never above the peak; peers do not tell"),
+            Column::number("GB/s").help("Input, weights and output, moved once, by the time of a run"),
             Column::text("second"),
             Column::number("to the best").help("Rate of the second relative to the best"),
             Column::text("planner's choice").help("Among the measured kernels"),
@@ -192,7 +200,7 @@ fn peers(setting: &Setting<'_>) -> Table {
         vec![
             Cell::text(layer.name),
             Cell::text(&ours.kernel),
-            Cell::number(f.gflops, rate(f.gflops)),
+            Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
             Cell::text(&peer.kernel)
                 .title(peer.peer.as_ref().and_then(|p| p.version.clone()).unwrap_or_default()),
             Cell::number(g.gflops, rate(g.gflops)),
@@ -202,7 +210,10 @@ fn peers(setting: &Setting<'_>) -> Table {
     };
     Table {
         id: format!("peers-{}", setting.slug()),
-        caption: "Our best kernel and the best peer".into(),
+        caption: format!(
+            "Our best kernel and the best peer{}",
+            if pairs.iter().any(|(_, (_, f), _)| f.effective) { EFFECTIVE } else { "" }
+        ),
         columns: vec![
             Column::text("layer"),
             Column::text("ours"),

@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::format::{plural, rate};
+use crate::format::{bytes, count, percent, plural, rate};
 use crate::machine::{Bandwidth, Peak};
+use crate::record::{Figures, Measurement};
 use crate::report::plot::{self, Frame, LOOKS};
 use crate::report::section::{Block, Section};
 use crate::report::study::{Layer, Setting, Study};
@@ -24,6 +25,7 @@ pub(super) fn section(study: &Study<'_>) -> Section {
         if let Some(chart) = chart(setting) {
             blocks.push(Block::Heading(setting.title()));
             blocks.push(Block::Picture(chart));
+            blocks.push(Block::Table(effective(setting)));
         }
     }
     blocks.push(Block::Table(roofs(study)));
@@ -65,8 +67,9 @@ fn chart(setting: &Setting<'_>) -> Option<Markup> {
                     };
                     @let note = if f.effective { ", effective" } else { "" };
                     @let words = format!(
-                        "{}, {name}: {} GFLOP/s at {} FLOP/byte{note}",
-                        layer.name, rate(f.gflops), rate(intensity(layer))
+                        "{}, {name}: {} GFLOP/s at {} FLOP/byte{note}{}",
+                        layer.name, rate(f.gflops), rate(intensity(layer)),
+                        f.done_gflops().map_or(String::new(), |r| format!(", {} GFLOP/s done", rate(r)))
                     );
                     (plot::marker(look % LOOKS, class, [frame.x.to(intensity(layer)), frame.y.to(f.gflops)], Some(&words)))
                 }
@@ -83,6 +86,52 @@ fn chart(setting: &Setting<'_>) -> Option<Markup> {
             figcaption { (names) }
         }
     })
+}
+
+/// Every effective rate, with what stands behind it: arithmetic really done, bytes that move at least once.
+fn effective(setting: &Setting<'_>) -> Table {
+    let all = setting.layers.iter().flat_map(|l| l.measured().map(move |(m, f)| (l, m, f)));
+    let row = |(layer, m, f): (&Layer<'_>, &Measurement, &Figures)| {
+        let done = f.multiply_adds.map(|n| 2.0 * n);
+        let cell = |value: Option<f64>, words: fn(f64) -> String| {
+            value.map_or_else(Cell::none, |v| Cell::number(v, words(v)))
+        };
+        let best = layer.best().is_some_and(|(best, _)| std::ptr::eq(best, m));
+        vec![
+            Cell::text(layer.name),
+            Cell::text(if best { format!("{} (best)", m.kernel) } else { m.kernel.clone() }),
+            cell(Some(f.gflops), rate),
+            cell(Some(f.share_of_peak), percent),
+            cell(Some(layer.flops()), count),
+            cell(done, count),
+            cell(done.map(|done| layer.flops() / done), rate),
+            cell(f.done_gflops(), rate),
+            cell(f.done_gflops().map(|r| r / setting.peak()), percent),
+            cell(Some(layer.bytes()), bytes),
+            cell(Some(layer.bytes() / f.median_ns), rate),
+        ]
+    };
+    Table {
+        id: format!("effective-{}", setting.slug()),
+        caption: "Effective rates: fewer multiply-adds are done than the convention counts, so that a rate may pass the peak; \
+                  what is done never does"
+            .into(),
+        columns: vec![
+            Column::text("layer"),
+            Column::text("implementation"),
+            Column::number("effective, GFLOP/s"),
+            Column::number("of peak"),
+            Column::number("FLOP counted").help("2·N·Cin·(Cout/groups)·∏kernel·∏input"),
+            Column::number("FLOP done").help("Twice the multiply-adds that the kernel states"),
+            Column::number("counted / done"),
+            Column::number("done, GFLOP/s"),
+            Column::number("done, of peak"),
+            Column::number("bytes").help("Input, weights and output: what moves at least once"),
+            Column::number("GB/s").help("These bytes by the time of a run"),
+        ],
+        rows: all.filter(|(_, _, f)| f.effective).map(row).collect(),
+        ..Table::default()
+    }
 }
 
 /// Where the first diagonal meets the peak.

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-use tconv::{Epilogue, Error, Limits, Planner, Registry, Spec, Target, Weights};
+use tconv::{Accuracy, Epilogue, Error, Limits, Planner, Registry, Spec, Target, Weights};
 
 const LARGE: usize = 4096;
 
@@ -55,6 +55,8 @@ fn every_large_allocation_may_fail() {
     let layers = [
         Spec::new(&[2, 24, 9, 11], &[24, 20, 4, 4]).stride(2).padding(1),
         Spec::new(&[1, 24, 37], &[24, 20, 200]).stride(97),
+        // Four taps in a phase: spectra.
+        Spec::new(&[1, 24, 37], &[24, 20, 64]).stride(16),
     ];
     let mut refused = 0;
     for spec in &layers {
@@ -66,7 +68,8 @@ fn every_large_allocation_may_fail() {
         for kernel in Registry::builtin().iter() {
             for threads in [1, 2] {
                 let target = Target::detect().expect("a target").with_threads(threads);
-                let planner = Planner::new().on(target).only(kernel.name(), None);
+                let planner =
+                    Planner::new().accuracy(Accuracy::Normwise).on(target).only(kernel.name(), None);
                 let plan =
                     || planner.plan::<f32>(&spec.check(Limits::default())?, Weights::new(&w), Epilogue::NONE);
                 // Without a refusal first: a kernel may decline, and the pool of threads starts.

@@ -347,7 +347,9 @@ mod tests {
         assert_eq!(body[4][..3], ["share of peak", "20 %", "20 %"]);
         assert_eq!(body[5][..3], ["ratio over own layers", "(2) 0.71", "(3) 0.79"]);
         let legend = ranking.legend().join("\n");
-        for words in ["* effective", "done: GFLOP/s", "~ run once", "skipped:", "1 thread, nchw, f32", "100 GFLOP/s"] {
+        for words in
+            ["* effective", "done: GFLOP/s", "~ run once", "skipped:", "1 thread, nchw, f32", "100 GFLOP/s"]
+        {
             assert!(legend.contains(words), "{words}: {legend}");
         }
     }
@@ -358,7 +360,10 @@ mod tests {
         let text =
             Ranking::new(&outcome.header, &outcome.measurements, outcome.end.as_ref().unwrap()).markdown();
         assert!(text.starts_with("`tconv rank -w 'a|b'` on "), "{text}");
-        assert!(text.contains("| one | ~40.0 0.50 | 80.0\\* 1.00 | polyphase | 80 % | 1.44 | 4.24 |"), "{text}");
+        assert!(
+            text.contains("| one | ~40.0 0.50 | 80.0\\* 1.00 | polyphase | 80 % | 1.44 | 4.24 |"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -85,7 +85,9 @@ impl Guarantees {
     pub fn allowed_by(&self, accuracy: Accuracy) -> Result<(), Declined> {
         let growth = self.exactness.growth();
         if self.exactness.is_normwise() && accuracy != Accuracy::Normwise {
-            return Err(Declined::because("only the norm of its error is bounded, which normwise accuracy allows"));
+            return Err(Declined::because(
+                "only the norm of its error is bounded, which normwise accuracy allows",
+            ));
         }
         match accuracy {
             Accuracy::Strict if self.exactness != Exactness::Direct => Err(Declined::because(format!(

@@ -110,7 +110,8 @@ impl Case {
         if self.bias.is_some() { Epilogue::BIAS } else { Epilogue::NONE }
     }
 
-    /// Judges an output in NCHW order; `magnitudes` answers Σ|x||w| + |bias| of an output where the set does not store it.
+    /// Judges an output in NCHW order; `magnitudes` answers Σ|x||w| + |bias| of an output where the set does not store it,
+    /// or the norms for a kernel that promises a bound of these.
     pub fn judge(
         &self,
         dtype: Dtype,
@@ -121,7 +122,11 @@ impl Case {
     ) -> Result<(), String> {
         let u = dtype.unit_roundoff();
         let (direct, growth) = (exactness == Exactness::Direct, exactness.growth());
-        let gamma = |u: f64| (self.products + 1.0) * u / (1.0 - (self.products + 1.0) * u);
+        let (normwise, products) = match exactness {
+            Exactness::Normwise { .. } => (true, exactness.roundings(0, self.problem.group_in()) as f64),
+            _ => (false, self.products + 1.0),
+        };
+        let gamma = |u: f64| products * u / (1.0 - products * u);
         // The reference of f64 runs is itself rounded to f64.
         let slack = (if dtype == Dtype::F64 { 2.0 } else { 1.0 }) * gamma(u) * growth;
         match &self.expected {
@@ -130,7 +135,16 @@ impl Case {
                 let a = magnitudes();
                 all(got, y, |got, y, i| (got - y).abs() <= slack * a[i])
             }
+            Expected::Real { y, .. } if normwise => {
+                let a = magnitudes();
+                all(got, y, |got, y, i| (got - y).abs() <= slack * a[i])
+            }
             Expected::Real { y, a } => all(got, y, |got, y, i| (got - y).abs() <= slack * a[i]),
+            Expected::Literal { y, tol, .. } if normwise => {
+                let a = magnitudes();
+                let bound = 2.0 * gamma(Dtype::F32.unit_roundoff());
+                all(got, y, |got, y, i| (got - y).abs() <= tol + bound * a[i])
+            }
             Expected::Literal { y, a, tol } => {
                 let u = Dtype::F32.unit_roundoff(); // the published numbers are f32
                 let bound = 2.0 * (self.products + 1.0) * u * growth;

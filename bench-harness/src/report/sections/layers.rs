@@ -119,7 +119,8 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
             Column::text("variant"),
             Column::number("GFLOP/s"),
             Column::number("of peak"),
-            Column::number("FLOP done").help("Twice the multiply-adds that the kernel says it does; peers do not tell"),
+            Column::number("FLOP done")
+                .help("Twice the multiply-adds that the kernel says it does; peers do not tell"),
             Column::number("done, GFLOP/s").help("Of the multiply-adds really done: never above the peak"),
             Column::number("GB/s").help("Input, weights and output, moved once, by the time of a run"),
             Column::number("ratio to the best"),

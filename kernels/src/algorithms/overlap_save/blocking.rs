@@ -91,7 +91,9 @@ fn suits(g: &Geometry) -> Result<(), Declined> {
     }
     let taps = x.kernel.div_ceil(x.stride);
     if taps < LEAST_TAPS {
-        return no(format!("{taps} taps in a stride phase: too short, from {LEAST_TAPS} on a transform pays"));
+        return no(format!(
+            "{taps} taps in a stride phase: too short, from {LEAST_TAPS} on a transform pays"
+        ));
     }
     if taps > LENGTHS[LENGTHS.len() - 1] / 2 {
         return no(format!("{taps} taps in a stride phase: windows are at most {} long", LENGTHS[4]));

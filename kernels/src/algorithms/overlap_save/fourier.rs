@@ -174,3 +174,79 @@ fn rotate<T: Float, S: Simd>(simd: S, z: [T::Vector<S>; 2], w: [T; 2]) -> [T::Ve
         T::mul_add(simd, z[0], im, <T as Float>::mul(simd, z[1], re)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use pulp::WithSimd;
+    use realfft::RealFftPlanner;
+
+    use super::*;
+    use crate::machine::isa::Isa;
+
+    /// The points of `lanes` sequences, and these back through the products with the spectrum of a single one.
+    struct ThereAndBack<'a> {
+        fourier: &'a Fourier<f64>,
+        window: &'a [f64],
+    }
+
+    impl WithSimd for ThereAndBack<'_> {
+        type Output = (Vec<f64>, Vec<f64>);
+
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let Self { fourier, window } = self;
+            let (lanes, length) = (f64::lanes::<S>(), fourier.length);
+            let aligned = |elements: usize| vec![<f64 as Float>::splat(simd, f64::NAN); elements];
+            let (mut places, mut work) = (aligned(length), aligned(length));
+            let mut points = aligned(points(length));
+            for (to, from) in places.iter_mut().zip(window.chunks_exact(lanes)) {
+                *to = f64::load(simd, from);
+            }
+            let (places, work) = (bytemuck::cast_slice(&places), bytemuck::cast_slice_mut(&mut work));
+            fourier.forward(simd, places, work, |point, value| points[point] = value);
+            let scale = 1.0 / (2 * length) as f64;
+            let product = |point: usize| {
+                let minus = point >= 2 && point % 3 == 0; // the second of a bin: w₂ = wᵢ − wᵣ
+                let w = <f64 as Float>::splat(simd, if minus { -scale } else { scale });
+                <f64 as Float>::mul(simd, points[point], w)
+            };
+            fourier.inverse(simd, product, work);
+            let back = (0..length).flat_map(|j| work[(j ^ 1) * lanes..][..lanes].to_vec());
+            let back = back.collect();
+            (bytemuck::cast_slice(&points).to_vec(), back)
+        }
+    }
+
+    #[test]
+    fn spectra_are_those_of_realfft_and_come_back() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for isa in Isa::available() {
+            let lanes = isa.f32_lanes() / 2;
+            for length in [8, 16, 32, 64, 128] {
+                let window: Vec<f64> = (0..length * lanes).map(|_| rng.f64() - 0.5).collect();
+                let fourier = Fourier::new(length);
+                let (found, back) = isa.enter(ThereAndBack { fourier: &fourier, window: &window });
+                for lane in 0..lanes {
+                    let mut one: Vec<f64> = window[lane..].iter().step_by(lanes).copied().collect();
+                    let transform = RealFftPlanner::<f64>::new().plan_fft_forward(length);
+                    let mut bins = transform.make_output_vec();
+                    transform.process(&mut one, &mut bins).unwrap();
+                    let near = |point: usize, value: f64| {
+                        let found = found[point * lanes + lane];
+                        assert!(
+                            (found - 2.0 * value).abs() < 1e-12,
+                            "{length}, point {point}: {found} {value}"
+                        );
+                    };
+                    near(0, bins[0].re);
+                    near(1, bins[length / 2].re);
+                    for (k, bin) in bins.iter().enumerate().take(length / 2).skip(1) {
+                        let values = [bin.re + bin.im, bin.re, bin.im];
+                        values.iter().enumerate().for_each(|(i, &value)| near(point_of(k) + i, value));
+                    }
+                }
+                let error = window.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(error < 1e-14, "{length}: {error:e}");
+            }
+        }
+    }
+}

@@ -18,7 +18,13 @@ pub fn column(geometry: &Geometry, b: &Blocking, column: usize) -> (usize, usize
 
 /// Weights of one group in the order in which tiles read them: `[part][point][tile][input channel][column of the tile]`,
 /// divided by what the transforms there and back leave (2·P).
-pub fn pack_group<T: Float>(geometry: &Geometry, b: &Blocking, group: usize, weights: &[T], packed: &mut [T]) {
+pub fn pack_group<T: Float>(
+    geometry: &Geometry,
+    b: &Blocking,
+    group: usize,
+    weights: &[T],
+    packed: &mut [T],
+) {
     let transform = RealFftPlanner::<f64>::new().plan_fft_forward(b.length);
     let (mut taps, mut bins) = (transform.make_input_vec(), transform.make_output_vec());
     let mut scratch = transform.make_scratch_vec();

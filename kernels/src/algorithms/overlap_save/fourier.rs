@@ -205,7 +205,7 @@ mod tests {
             fourier.forward(simd, places, work, |point, value| points[point] = value);
             let scale = 1.0 / (2 * length) as f64;
             let product = |point: usize| {
-                let minus = point >= 2 && point % 3 == 0; // the second of a bin: w₂ = wᵢ − wᵣ
+                let minus = point >= 2 && point.is_multiple_of(3); // the second of a bin: w₂ = wᵢ − wᵣ
                 let w = <f64 as Float>::splat(simd, if minus { -scale } else { scale });
                 <f64 as Float>::mul(simd, points[point], w)
             };

@@ -58,7 +58,7 @@ fn the_algebra_is_that_of_the_definition() {
                 counted = true;
                 let mut y = vec![f64::NAN; g.output_len()];
                 plan.execute(&x, &mut y).unwrap();
-                for (n, c, at) in outputs(&g).into_iter().step_by(7) {
+                for (n, c, at) in outputs(&g).step_by(7) {
                     let exact = oracle.at(f64::tensor(&x), n, c, at).value;
                     let got = y[g.output_at(n, c, at)];
                     let scale = (problem.group_in() as f64 * problem.axes()[2].kernel as f64).sqrt();

@@ -1,6 +1,8 @@
 //! One timed block, and what the operating system did to it meanwhile.
 
+use std::hint::black_box;
 use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cli::Failure;
@@ -43,10 +45,17 @@ impl AddAssign for Block {
     }
 }
 
+/// Depths of the stack at which a block may run: beyond a page, whose length decides which addresses collide.
+const DEPTHS: u32 = 64;
+/// 2⁶⁴ over the golden ratio: multiples of it, modulo 2⁶⁴, are spread evenly.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// The threads that work: the calling one, or a pool of several.
 #[derive(Debug)]
 pub struct Crew {
     pool: Option<rayon::ThreadPool>,
+    /// Of the blocks so far, a multiple of [`GOLDEN`].
+    blocks: AtomicU64,
 }
 
 impl Crew {
@@ -56,7 +65,7 @@ impl Crew {
             0 | 1 => None,
             _ => Some(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?),
         };
-        Ok(Self { pool })
+        Ok(Self { pool, blocks: AtomicU64::new(0) })
     }
 
     /// How many there are.
@@ -81,14 +90,24 @@ impl Crew {
     }
 
     /// Times `runs` runs of `work`. The counters are read outside the timed span.
+    ///
+    /// Each block finds the stack at another place. Where a kernel's variables lie relative to its tensors can be worth several
+    /// percent; it is chance (a caller's frame, the length of the environment), the same for a whole process, and must not pass for
+    /// a difference between two kernels.
     pub fn time(&self, runs: u32, mut work: impl FnMut() + Send) -> Block {
+        let block = self.blocks.fetch_add(GOLDEN, Ordering::Relaxed);
+        let depth = (block >> 32) as u32 / (u32::MAX / DEPTHS + 1);
         let before = self.usage();
         let wall = self.install(|| {
-            let start = Instant::now();
-            for _ in 0..runs {
-                work();
-            }
-            start.elapsed()
+            let mut wall = Duration::ZERO;
+            at_depth(depth, &mut || {
+                let start = Instant::now();
+                for _ in 0..runs {
+                    work();
+                }
+                wall = start.elapsed();
+            });
+            wall
         });
         let after = self.usage();
         Block {
@@ -107,6 +126,19 @@ impl Crew {
             faults: sum.faults + one.faults,
         })
     }
+}
+
+/// Calls `work` so many frames of about a hundred bytes further down.
+#[inline(never)]
+fn at_depth(depth: u32, work: &mut dyn FnMut()) {
+    let frame = [0u8; 64];
+    black_box(&frame);
+    match depth.checked_sub(1) {
+        None => work(),
+        Some(depth) => at_depth(depth, work),
+    }
+    // It is needed until here: no tail call.
+    black_box(&frame);
 }
 
 /// Counters of one thread since it started.
@@ -145,9 +177,28 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
+
+    #[test]
+    fn blocks_run_all_over_a_page_of_the_stack() {
+        for threads in [1, 2] {
+            let crew = Crew::new(threads).unwrap();
+            let places = Mutex::new(BTreeSet::new());
+            for _ in 0..20 * DEPTHS {
+                crew.time(1, || {
+                    let here = 0u8;
+                    places.lock().unwrap().insert(black_box(&raw const here).addr());
+                });
+            }
+            let places = places.into_inner().unwrap();
+            let lines: BTreeSet<usize> = places.iter().map(|place| place % 4096 / 64).collect();
+            assert!(lines.len() >= 32, "{} of 64 lines", lines.len());
+        }
+    }
 
     #[test]
     fn a_block_counts_its_runs() {

@@ -45,8 +45,10 @@ impl AddAssign for Block {
     }
 }
 
-/// Depths of the stack at which a block may run: beyond a page, whose length decides which addresses collide.
-const DEPTHS: u32 = 64;
+/// Depths of the stack at which a block may run: together more than a page, whose length decides which addresses collide.
+const DEPTHS: u32 = 128;
+/// What makes a frame (with what the compiler adds) no multiple of 32 bytes: every alignment to a cache line occurs.
+const FRAME: usize = 80;
 /// 2⁶⁴ over the golden ratio: multiples of it, modulo 2⁶⁴, are spread evenly.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -131,7 +133,7 @@ impl Crew {
 /// Calls `work` so many frames of about a hundred bytes further down.
 #[inline(never)]
 fn at_depth(depth: u32, work: &mut dyn FnMut()) {
-    let frame = [0u8; 64];
+    let frame = [0u8; FRAME];
     black_box(&frame);
     match depth.checked_sub(1) {
         None => work(),
@@ -195,8 +197,10 @@ mod tests {
                 });
             }
             let places = places.into_inner().unwrap();
-            let lines: BTreeSet<usize> = places.iter().map(|place| place % 4096 / 64).collect();
-            assert!(lines.len() >= 32, "{} of 64 lines", lines.len());
+            let distinct =
+                |of: fn(usize) -> usize| places.iter().map(|&p| of(p)).collect::<BTreeSet<_>>().len();
+            let (lines, alignments) = (distinct(|place| place % 4096 / 64), distinct(|place| place % 64));
+            assert!(lines >= 48 && alignments >= 4, "{lines} of 64 lines, {alignments} of 4 alignments");
         }
     }
 

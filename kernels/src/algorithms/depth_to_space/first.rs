@@ -9,7 +9,8 @@ use super::blocking::{Blocking, Parts, WeightTile};
 use super::pack::{fetch, fill, tile_start};
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
-use crate::microkernels::direct_tile::{self, Call, Errand, Factors, Next, Places, Rows, Shape, Start};
+use crate::microkernels::direct_tile::{self, Call, Errand, Factors, Shape, Start};
+use crate::microkernels::places::{Next, Places, Rows};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 

@@ -10,9 +10,8 @@ use super::pack::tile_start;
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
-use crate::microkernels::direct_tile::{
-    self, Call, Errand, Factors, MOST_ROWS, MOST_VECTORS, Next, Places, Rows, Shape, Start,
-};
+use crate::microkernels::direct_tile::{self, Call, Errand, Factors, MOST_VECTORS, Shape, Start};
+use crate::microkernels::places::{MOST_ROWS, Next, Places, Rows};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 

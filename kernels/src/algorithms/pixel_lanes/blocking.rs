@@ -4,9 +4,12 @@ use std::ops::Range;
 
 use super::axis::{PositionAxis, Run};
 use crate::contract::request::{Declined, Request};
+use crate::machine::roofs::Roofs;
 use crate::machine::scratch::{Scratch, spread};
+use crate::microkernels::phase_tile;
 use crate::microkernels::pixel_tile::max_columns;
 use crate::microkernels::slab::equal_parts;
+use crate::problem::problem::Layout;
 
 /// Packed input of one task, at most (bytes), where one row allows it.
 const SLAB_BYTES: usize = 512 << 10;
@@ -17,6 +20,17 @@ const SUMS_BYTES: usize = 20 << 10;
 const SLOT_BYTES: usize = 2 << 20;
 /// Parts of a row that are tried.
 const PARTS: [usize; 8] = [1, 2, 3, 4, 6, 8, 16, 64];
+
+/// How sums become outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Kept for a chunk of rows, which is stored at once.
+    Sums,
+    /// Stored by each tile, its vectors running on across the ends of rows.
+    Running,
+    /// Stored by each tile, every row beginning with a vector of its own.
+    Rows,
+}
 
 /// The sizes, all fixed when the plan is made.
 #[derive(Debug, Clone)]
@@ -43,6 +57,8 @@ pub struct Blocking {
     pub shared: usize,
     /// Whether vectors run on across the ends of rows; else each row begins with a vector of its own.
     pub running: bool,
+    /// Whether tiles store what they sum, two phases interleaved; else sums are kept, and a chunk of rows is stored at once.
+    pub direct: bool,
     /// Elements of a packed input channel, of the packed input, and of the sums.
     pub channel_step: usize,
     pub slab: usize,
@@ -51,6 +67,8 @@ pub struct Blocking {
     pub sum_step: usize,
     /// Parts into which a task's column blocks are split, to feed all threads.
     pub parts: usize,
+    /// Elements of the largest block's packed weights.
+    pub panel: usize,
     /// Predicted time of one thread, in vector multiply-adds.
     pub cycles: f64,
 }
@@ -60,24 +78,27 @@ impl Blocking {
     pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
         let axes = request.geometry.axes();
         let z = PositionAxis::new(&axes[0], 0);
-        let mut best: Option<Self> = None;
+        let roofs = Roofs::assumed(request.target.isa, request.dtype);
+        let mut best: Option<(f64, Self)> = None;
         for y_crop in PositionAxis::crops(&axes[1]) {
             let y = PositionAxis::new(&axes[1], y_crop);
             for x_crop in PositionAxis::crops(&axes[2]) {
                 let axes = [z.clone(), y.clone(), PositionAxis::new(&axes[2], x_crop)];
                 for y_phases in if y.stride > 1 { [1, y.stride] } else { [1, 1] } {
                     for parts in PARTS {
-                        let found = Self::with(request, &axes, y_phases, parts);
-                        if let Some(b) = found
-                            && best.as_ref().is_none_or(|best| b.cycles < best.cycles)
-                        {
-                            best = Some(b);
+                        for form in [Form::Sums, Form::Running, Form::Rows] {
+                            let found = Self::with(request, &axes, y_phases, parts, form);
+                            let Some(b) = found else { continue };
+                            let ns = b.work_ns(request, &roofs);
+                            if best.as_ref().is_none_or(|(least, _)| ns < *least) {
+                                best = Some((ns, b));
+                            }
                         }
                     }
                 }
             }
         }
-        let best = best.ok_or_else(|| {
+        let (_, best) = best.ok_or_else(|| {
             Declined::because(format!(
                 "one task needs more than the {SLOT_BYTES} bytes of scratch that are allowed"
             ))
@@ -86,20 +107,35 @@ impl Blocking {
     }
 
     /// With columns of so many phases along y, and rows in so many parts; `None` where that has no room.
-    fn with(request: &Request<'_>, axes: &[PositionAxis; 3], y_phases: usize, parts: usize) -> Option<Self> {
+    fn with(
+        request: &Request<'_>,
+        axes: &[PositionAxis; 3],
+        y_phases: usize,
+        parts: usize,
+        form: Form,
+    ) -> Option<Self> {
         let p = request.geometry.problem();
         let size = request.dtype.size();
         let registers = request.target.isa.registers();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
         let [z, y, x] = axes;
-        let most = max_columns(registers, 2);
+        let direct = form != Form::Sums;
+        let together = p.layout() == Layout::Nhwc && p.out_channels() > 1;
+        if direct && (x.stride != 2 || y_phases > 1 || together) {
+            return None;
+        }
+        let most = if direct { 2 * phase_tile::MOST_CHANNELS } else { max_columns(registers, 2) };
         let phases = x.stride * y_phases;
         if phases > most || (y_phases > 1 && phases * p.group_out() > most) {
             return None;
         }
         let channels = equal_parts(p.group_out(), most / phases);
         let columns = channels * phases;
-        let vectors = if columns <= max_columns(registers, 4) { 4 } else { 2 };
+        let vectors = match direct {
+            true => phase_tile::widest(registers, channels),
+            false if columns <= max_columns(registers, 4) => 4,
+            false => 2,
+        };
 
         let whole = parts == 1;
         let width = x.positions.div_ceil(parts);
@@ -119,7 +155,11 @@ impl Blocking {
         while rows > 1 && slab(rows) * size > SLAB_BYTES {
             rows = rows_up_to((rows * SLAB_BYTES / (slab(rows) * size)).clamp(1, rows - 1));
         }
-        let running = whole && pitch * rows < width.next_multiple_of(lanes) * rows;
+        let running = whole && pitch < width.next_multiple_of(lanes);
+        if form == Form::Running && !running {
+            return None;
+        }
+        let running = running && form != Form::Rows;
         let line = 64 / size;
         let mut blocking = Self {
             size,
@@ -136,14 +176,22 @@ impl Blocking {
             pitch,
             shared,
             running,
+            direct,
             channel_step: channel_step(rows),
             slab: slab(rows).next_multiple_of(line),
             sums: 0,
             sum_step: 0,
             parts: 1,
+            panel: 0,
             cycles: 0.0,
             axes: axes.clone(),
         };
+        blocking.panel = blocking.largest_panel();
+        if direct {
+            blocking.chunk = rows;
+            blocking.cycles = blocking.predict() * p.batch() as f64;
+            return (blocking.slot() * size <= SLOT_BYTES).then_some(blocking);
+        }
         // The rows that fill their tiles best.
         let tiles = |b: &Self, chunk: usize| b.tiles(chunk) / chunk as f64;
         for chunk in 2..=rows {
@@ -242,8 +290,8 @@ impl Blocking {
         if self.y_phases == y.stride { &y.together } else { &y.alone[phases.clone()] }
     }
 
-    /// Elements of the largest block's packed weights.
-    pub fn panel(&self) -> usize {
+    /// See [`Blocking::panel`].
+    fn largest_panel(&self) -> usize {
         let [z, _, x] = &self.axes;
         let served = |runs: &[Run]| runs.iter().map(|r| r.windows * r.phases.len()).sum::<usize>();
         let along_z = z.alone.iter().map(|r| r.windows).max().unwrap_or(0);
@@ -256,7 +304,7 @@ impl Blocking {
 
     /// Packed elements of all groups.
     pub fn packed_weights(&self) -> usize {
-        self.groups * self.blocks() * self.panel()
+        self.groups * self.blocks() * self.panel
     }
 
     /// Elements of one thread's scratch: packed input, then sums.
@@ -277,6 +325,7 @@ impl Blocking {
 
     /// The tile's name: `"avx512-12x32"` is 12 columns × 32 pixels.
     pub fn name(&self, request: &Request<'_>) -> String {
-        format!("{}-{}x{}", request.target.isa.name(), self.columns(), self.vectors * self.lanes)
+        let form = if self.direct { "-stored" } else { "" };
+        format!("{}-{}x{}{form}", request.target.isa.name(), self.columns(), self.vectors * self.lanes)
     }
 }

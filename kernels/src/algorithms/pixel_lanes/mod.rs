@@ -8,6 +8,7 @@
 
 mod axis;
 mod blocking;
+mod direct;
 mod pack;
 mod predict;
 mod run;
@@ -17,7 +18,6 @@ use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
 use crate::machine::roofs::Roofs;
 use crate::machine::tensor::Dtype;
-use crate::problem::problem::Layout;
 
 use blocking::Blocking;
 use run::PreparedPixelLanes;
@@ -41,7 +41,7 @@ impl Kernel for PixelLanes {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 2, speed: 2 }
+        Revisions { numerics: 3, speed: 3 }
     }
 
     fn guarantees(&self) -> Guarantees {
@@ -82,15 +82,8 @@ impl Kernel for PixelLanes {
         let Ok(blocking) = Blocking::new(request) else { return Cost::NEVER };
         let size = request.dtype.size();
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
-        // Fitted to a timing of the zoo, as for the kernel with channels in the lanes.
         let g = request.geometry;
-        let per_output = match g.problem().layout() {
-            Layout::Nchw => 2.4,
-            Layout::Nhwc => 8.0,
-        } / blocking.lanes as f64;
-        let work = roofs.compute_ns(blocking.cycles as u128 * blocking.lanes as u128, 1.05)
-            + per_output * g.output_len() as f64
-            + 20.0 * (g.output_len() / g.output()[2]) as f64;
+        let work = blocking.work_ns(request, &roofs);
         let moved = (g.compulsory_elements() * size as u128) as f64;
         Cost {
             nanoseconds: 100.0 + work / request.target.threads as f64 + roofs.dram_ns(moved),

@@ -85,7 +85,7 @@ pub fn pack_group<T: Float>(
     packed: &mut [T],
 ) {
     let [az, ay, ax] = &b.axes;
-    for (block, panel) in packed.chunks_exact_mut(b.panel().max(1)).enumerate() {
+    for (block, panel) in packed.chunks_exact_mut(b.panel.max(1)).enumerate() {
         let columns = Columns::new(b, block);
         let z = &az.alone[columns.z_phase];
         let mut to = panel.iter_mut();

@@ -1,10 +1,17 @@
 //! What a run costs, in vector multiply-adds: by this the sizes are chosen, and the kernel.
 
 use super::blocking::Blocking;
+use crate::contract::request::Request;
+use crate::machine::roofs::Roofs;
+use crate::problem::problem::Layout;
 
 /// Loads, stores and jumps of a tile beside its multiply-adds: of each vector of sums, and of the tile.
 const PER_SUM: f64 = 2.0;
 const PER_TILE: f64 = 25.0;
+/// The same of a tile that stores what it sums: of each output vector, of the tile, and of each end of a row that falls inside.
+const PER_OUTPUT: f64 = 3.0;
+const PER_STORED_TILE: f64 = 200.0;
+const PER_END: f64 = 25.0;
 /// A cache line from level 2, and how many level 1 holds.
 const PER_LINE: f64 = 1.3;
 const LEVEL_1_LINES: f64 = 512.0;
@@ -13,6 +20,21 @@ const PER_PACKED: f64 = 5.0;
 const PER_ROW: f64 = 20.0;
 
 impl Blocking {
+    /// Predicted time of all images on one thread, before what memory adds.
+    ///
+    /// Fitted to a timing of the zoo, as for the kernel with channels in the lanes: kept sums are stored by rows.
+    pub fn work_ns(&self, request: &Request<'_>, roofs: &Roofs) -> f64 {
+        let g = request.geometry;
+        let (per_output, per_row) = match g.problem().layout() {
+            _ if self.direct => (1.4, 0.0),
+            Layout::Nchw => (2.4, 20.0),
+            Layout::Nhwc => (8.0, 20.0),
+        };
+        roofs.compute_ns(self.cycles as u128 * self.lanes as u128, 1.05)
+            + per_output / self.lanes as f64 * g.output_len() as f64
+            + per_row * (g.output_len() / g.output()[2]) as f64
+    }
+
     /// Predicted time for one image.
     pub fn predict(&self) -> f64 {
         let [z, y, x] = &self.axes;
@@ -20,7 +42,7 @@ impl Blocking {
         let chunks = self.rows as f64 / self.chunk as f64 * (tasks_y * tasks_x) as f64;
         let tiles = chunks * self.tiles(self.chunk);
         let z_windows: usize = z.alone.iter().map(|r| r.windows).sum();
-        let mut of_tile = 0.0;
+        let mut of_tile = if self.direct { self.storing() } else { 0.0 };
         for block in 0..self.y_blocks() {
             let runs = self.y_runs(&(block * self.y_phases..(block + 1) * self.y_phases));
             let rows_read = |along_y: usize| (z.halo() + 1) * along_y;
@@ -61,6 +83,27 @@ impl Blocking {
     fn tile(&self, taps: usize, columns: usize) -> f64 {
         let (columns, vectors) = (columns as f64, self.vectors as f64);
         let step = (columns * vectors).max(2.0 * vectors + 0.5 * columns).max(4.0);
-        (taps * self.group_in) as f64 * step + PER_SUM * columns * vectors + PER_TILE
+        let own = if self.direct { 0.0 } else { PER_SUM * columns * vectors + PER_TILE };
+        (taps * self.group_in) as f64 * step + own
+    }
+
+    /// What tiles over the same positions cost beside their taps where they store: all blocks of a group.
+    fn storing(&self) -> f64 {
+        let [z, y, _] = &self.axes;
+        let phases = (z.stride * y.stride) as f64;
+        let vectors = (self.vectors * self.lanes) as f64;
+        let ends = if self.running {
+            vectors / self.pitch as f64
+        } else {
+            self.vectors as f64 / self.row_vectors() as f64
+        };
+        let broken = self.running || !self.width.is_multiple_of(self.lanes);
+        let of_channel = 2.0 * PER_OUTPUT * self.vectors as f64 + if broken { PER_END * ends } else { 0.0 };
+        phases * (self.group_out as f64 * of_channel + self.channel_blocks() as f64 * PER_STORED_TILE)
+    }
+
+    /// Vectors of one row of positions.
+    fn row_vectors(&self) -> usize {
+        self.width.div_ceil(self.lanes)
     }
 }

@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::axis::PositionAxis;
 use super::blocking::Blocking;
+use super::direct::{Block, Direct};
 use super::pack::{Columns, Place, fill, pack_group};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Declined, Refusal, Request, Weights};
@@ -26,14 +27,16 @@ const MOST_BOXES: usize = 9;
 #[derive(Debug)]
 pub struct PreparedPixelLanes<T> {
     pub geometry: Geometry,
-    epilogue: Epilogue,
+    pub epilogue: Epilogue,
     isa: Isa,
     threads: usize,
     pub blocking: Blocking,
     scratch: Scratch,
-    weights: AlignedVec<T>,
+    pub weights: AlignedVec<T>,
     /// One value for each column, block after block.
-    bias: AlignedVec<T>,
+    pub bias: AlignedVec<T>,
+    /// Column blocks of a group, where tiles store.
+    pub blocks: Vec<Block>,
 }
 
 impl<T: Float> PreparedPixelLanes<T> {
@@ -48,6 +51,7 @@ impl<T: Float> PreparedPixelLanes<T> {
             scratch,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
             bias: AlignedVec::zeroed("bias", blocking.groups * blocking.blocks() * blocking.columns())?,
+            blocks: Block::all(&blocking)?,
             blocking,
         };
         prepared.repack(weights)?;
@@ -89,7 +93,7 @@ impl<T: Float> Prepared for PreparedPixelLanes<T> {
         }
         let (kernel, bias) = weights.typed::<T>()?;
         let b = &self.blocking;
-        for (group, packed) in self.weights.chunks_exact_mut((b.blocks() * b.panel()).max(1)).enumerate() {
+        for (group, packed) in self.weights.chunks_exact_mut((b.blocks() * b.panel).max(1)).enumerate() {
             pack_group(&self.geometry, b, group, kernel, packed);
         }
         if let Some(bias) = bias {
@@ -129,6 +133,10 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         fill(simd, &plan.geometry, b, &place, input, slab);
         let blocks = b.blocks();
         let mut ahead = Ahead::new(plan, &place, input);
+        if b.direct {
+            let of = blocks * part / b.parts..blocks * (part + 1) / b.parts;
+            return Direct { plan, place: &place, slab, output }.run(simd, of, &mut ahead);
+        }
         let (mut row, rows) = (0, place.y.len());
         while row < rows {
             let end = (row + b.chunk).min(rows);
@@ -192,7 +200,7 @@ impl<T: Float> Chunk<'_, T> {
         let window = |first: i64, of: &PositionAxis| (first - of.reach.start) as usize;
 
         // The boxes of this block, and what lies where.
-        let mut panel = &self.plan.weights[block * b.panel()..];
+        let mut panel = &self.plan.weights[block * b.panel..];
         let mut works = [const { None }; MOST_BOXES];
         let mut boxes = 0;
         for pair in self.columns.boxes(b) {
@@ -258,7 +266,7 @@ impl<T: Float> Chunk<'_, T> {
 }
 
 /// The inputs that the next task on this thread reads beside those of this one: asked for while the tiles run.
-struct Ahead<T> {
+pub struct Ahead<T> {
     hints: Hints<T>,
     /// Taps' worth of lines that are left.
     left: usize,
@@ -296,7 +304,7 @@ impl<T: Float> Ahead<T> {
     }
 
     /// For a tile of so many taps.
-    fn next(&mut self, taps: usize, none: Hints<T>) -> Hints<T> {
+    pub fn next(&mut self, taps: usize, none: Hints<T>) -> Hints<T> {
         if self.left == 0 {
             return none;
         }

@@ -238,6 +238,11 @@ impl Figures {
     pub fn done_gflops(&self) -> Option<f64> {
         self.multiply_adds.map(|n| 2.0 * n / self.median_ns)
     }
+
+    /// A star where the rate is effective: every table says what it means.
+    pub fn mark(&self) -> &'static str {
+        if self.effective { "*" } else { "" }
+    }
 }
 
 /// Five digits: more than any clock here can tell.

@@ -75,7 +75,7 @@ impl<'a> Ranking<'a> {
             None => String::new(),
             Some(Outcome::Figures(f)) => {
                 let ratio = best.map_or(1.0, |(_, best)| f.gflops / best.gflops);
-                format!("{}{}{} {ratio:.2}", if f.runs == 1 { "~" } else { "" }, rate(f.gflops), star(f))
+                format!("{}{}{} {ratio:.2}", if f.runs == 1 { "~" } else { "" }, rate(f.gflops), f.mark())
             }
             Some(Outcome::Declined { .. }) => "declined".into(),
             Some(Outcome::Skipped { predicted_ns, .. }) => format!("skipped, {}", seconds(*predicted_ns)),
@@ -264,10 +264,6 @@ fn rate(x: f64) -> String {
         x if x >= 0.9995 => format!("{x:.2}"),
         x => format!("{x:.3}"),
     }
-}
-
-fn star(figures: &Figures) -> &'static str {
-    if figures.effective { "*" } else { "" }
 }
 
 fn percent(x: f64) -> String {

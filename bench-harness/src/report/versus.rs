@@ -110,11 +110,12 @@ impl<'a> Versus<'a> {
             let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
             let head: Vec<String> = head.iter().map(|h| h.to_string()).collect();
             let rule = format!("|---|{}\n", "--:|".repeat(head.len() - 1));
-            line(&head) + &rule + &rows.iter().map(|r| line(r)).collect::<String>()
+            // A star would begin emphasis.
+            line(&head) + &rule + &rows.iter().map(|r| line(r)).collect::<String>().replace('*', "\\*")
         };
         let layers = table(&HEAD, self.layers());
         let peers = table(&PEER_HEAD, self.each_peer());
-        format!("{layers}\n{peers}\n{}\n", self.legend().join("  \n"))
+        format!("{layers}\n{peers}\n{}\n", self.legend().join("  \n").replace('*', "\\*"))
     }
 
     fn layers(&self) -> Vec<Vec<String>> {
@@ -154,7 +155,7 @@ impl<'a> Versus<'a> {
 
     fn ours(row: &Row<'_>) -> Vec<String> {
         let (kernel, gflops) =
-            row.ours.map_or(("–", String::new()), |(kernel, figures)| (kernel, rate(figures.gflops)));
+            row.ours.map_or(("–", String::new()), |(kernel, f)| (kernel, rate(f.gflops) + f.mark()));
         vec![row.workload.to_owned(), kernel.to_owned(), gflops]
     }
 
@@ -202,7 +203,7 @@ impl<'a> Versus<'a> {
     }
 
     fn legend(&self) -> Vec<String> {
-        vec![
+        let mut lines = vec![
             format!(
                 "Ours in {}. Ratio: time of the peer over the time of our best kernel, lower quartiles of the same rounds; \
                  above 1 ours is faster. 'Ours is' weighs the whole interval against the noise floor.",
@@ -211,7 +212,14 @@ impl<'a> Versus<'a> {
             "Peers execute only: operator and weights prepared before, buffers reused where the library lets one; \
              every output was verified. Layout any: the library's own order of axes."
                 .into(),
-        ]
+        ];
+        if self.rows.iter().any(|row| row.ours.is_some_and(|(_, f)| f.effective)) {
+            lines.push(
+                "* effective rate: fewer multiply-adds are done than counted, so that it may pass the peak."
+                    .into(),
+            );
+        }
+        lines
     }
 }
 

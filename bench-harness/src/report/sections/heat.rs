@@ -6,6 +6,8 @@ use crate::report::section::{Block, Section};
 use crate::report::study::{Layer, Setting, Study};
 use crate::report::table::{Cell, Column, Table};
 
+use super::rank::{effective_note, rate_cell};
+
 /// From here on a cell has the next shade.
 const SHADES: [f64; 9] = [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95];
 const CLASSES: [&str; 10] = ["h0", "h1", "h2", "h3", "h4", "h5", "h6", "h7", "h8", "h9"];
@@ -39,7 +41,7 @@ fn table(setting: &Setting<'_>) -> Table {
         let mut cells = vec![Cell::text(layer.name).title(layer.descriptor.to_string())];
         match layer.best() {
             Some((_, f)) => {
-                cells.push(Cell::number(f.gflops, rate(f.gflops)));
+                cells.push(rate_cell(f));
                 cells.push(Cell::number(f.share_of_peak, percent(f.share_of_peak)));
             }
             None => cells.extend([Cell::none(), Cell::none()]),
@@ -50,7 +52,10 @@ fn table(setting: &Setting<'_>) -> Table {
     };
     Table {
         id: format!("heat-{}", setting.slug()),
-        caption: "Best rate of each layer, and every implementation relative to it".into(),
+        caption: format!(
+            "Best rate of each layer, and every implementation relative to it{}",
+            effective_note(setting.layers.iter().filter_map(|l| Some(l.best()?.1)))
+        ),
         columns,
         rows: setting.layers.iter().map(row).collect(),
         class: "heat",

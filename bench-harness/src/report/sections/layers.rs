@@ -6,7 +6,7 @@ use crate::report::section::{Block, Section};
 use crate::report::study::{Layer, Setting, Study};
 use crate::report::table::{Cell, Column, Table};
 
-use super::rank::{EFFECTIVE, ratio_cell};
+use super::rank::{effective_note, rate_cell, ratio_cell};
 
 pub(super) fn section(study: &Study<'_>) -> Section {
     let mut blocks = vec![Block::Text(
@@ -79,11 +79,6 @@ fn repro(setting: &Setting<'_>, layer: &Layer<'_>) -> String {
     )
 }
 
-/// Why a rate may lie above the peak, where one is effective.
-pub(super) fn effective_note(layer: &Layer<'_>) -> &'static str {
-    if layer.measured().any(|(_, f)| f.effective) { EFFECTIVE } else { "" }
-}
-
 fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
     let longest = layer.measured().map(|(_, f)| f.plan_ns.max(f.median_ns)).fold(0.0, f64::max);
     let mut measured: Vec<_> = layer.measured().collect();
@@ -95,7 +90,7 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
         vec![
             Cell::text(name),
             Cell::text(m.variant.as_deref().unwrap_or("–")),
-            Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
+            rate_cell(f),
             Cell::number(f.share_of_peak, percent(f.share_of_peak)),
             f.multiply_adds.map_or_else(Cell::none, |n| Cell::number(n, count(2.0 * n))),
             f.done_gflops().map_or_else(Cell::none, |r| Cell::number(r, rate(r))),
@@ -113,7 +108,12 @@ fn table(setting: &Setting<'_>, layer: &Layer<'_>) -> Table {
         ]
     });
     Table {
-        caption: format!("{}, {}{}", layer.name, setting.title(), effective_note(layer)),
+        caption: format!(
+            "{}, {}{}",
+            layer.name,
+            setting.title(),
+            effective_note(layer.measured().map(|(_, f)| f))
+        ),
         columns: vec![
             Column::text("implementation"),
             Column::text("variant"),

@@ -3,7 +3,7 @@
 use crate::format::{percent, plural, rate};
 use crate::record::{Figures, Measurement};
 use crate::report::section::{Block, Section};
-use crate::report::study::{Layer, Ratio, Setting, Study, figures};
+use crate::report::study::{Layer, Ratio, Setting, Study};
 use crate::report::table::{Cell, Column, Table};
 use crate::statistics::{Interval, geometric_mean, geometric_mean_ratio, verdicts};
 
@@ -110,8 +110,9 @@ pub fn standings(setting: &Setting<'_>) -> Table {
         id: format!("standings-{}", setting.slug()),
         caption: format!(
             "Implementations over all layers; common: the {} that every implementation with figures for more than half of \
-             the layers has",
-            plural(common.len(), "layer")
+             the layers has{}",
+            plural(common.len(), "layer"),
+            means_note(setting)
         ),
         columns: vec![
             Column::text("implementation"),
@@ -128,9 +129,28 @@ pub fn standings(setting: &Setting<'_>) -> Table {
     }
 }
 
-/// Said of every table with a rate that may lie above the peak.
-pub(super) const EFFECTIVE: &str =
-    "; * effective rate: fewer multiply-adds are done than counted, so that it may pass the peak";
+/// For a caption: why a rate may lie above the peak, where one of these is effective.
+pub(super) fn effective_note<'f>(figures: impl IntoIterator<Item = &'f Figures>) -> &'static str {
+    match figures.into_iter().any(|f| f.effective) {
+        true => "; * effective rate: fewer multiply-adds are done than counted, so that it may pass the peak",
+        false => "",
+    }
+}
+
+/// The same where means hide which.
+pub(super) fn means_note(setting: &Setting<'_>) -> &'static str {
+    match setting.layers.iter().flat_map(Layer::measured).any(|(_, f)| f.effective) {
+        true => {
+            "; some rates are effective (fewer multiply-adds are done than counted), so that a mean may pass the peak"
+        }
+        false => "",
+    }
+}
+
+/// A rate, marked where it is effective.
+pub(super) fn rate_cell(f: &Figures) -> Cell {
+    Cell::number(f.gflops, rate(f.gflops) + f.mark())
+}
 
 fn layers(setting: &Setting<'_>) -> Table {
     let row = |layer: &Layer<'_>| {
@@ -144,7 +164,7 @@ fn layers(setting: &Setting<'_>) -> Table {
         let versus = |m| layer.to_best(m);
         cells.extend([
             Cell::text(&best.kernel).title(best.variant.as_deref().unwrap_or_default()),
-            Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
+            rate_cell(f),
             Cell::number(f.share_of_peak, percent(f.share_of_peak)),
             f.done_gflops().map_or_else(Cell::none, |r| Cell::number(r, rate(r))),
             Cell::number(layer.bytes() / f.median_ns, rate(layer.bytes() / f.median_ns)),
@@ -155,10 +175,12 @@ fn layers(setting: &Setting<'_>) -> Table {
         ]);
         cells
     };
-    let effective = setting.layers.iter().filter_map(|l| figures(l.best()?.0)).any(|f| f.effective);
     Table {
         id: format!("layers-{}", setting.slug()),
-        caption: format!("Every layer{}", if effective { EFFECTIVE } else { "" }),
+        caption: format!(
+            "Every layer{}",
+            effective_note(setting.layers.iter().filter_map(|l| Some(l.best()?.1)))
+        ),
         columns: vec![
             Column::text("layer"),
             Column::text("best"),
@@ -200,7 +222,7 @@ fn peers(setting: &Setting<'_>) -> Table {
         vec![
             Cell::text(layer.name),
             Cell::text(&ours.kernel),
-            Cell::number(f.gflops, format!("{}{}", rate(f.gflops), if f.effective { "*" } else { "" })),
+            rate_cell(f),
             Cell::text(&peer.kernel)
                 .title(peer.peer.as_ref().and_then(|p| p.version.clone()).unwrap_or_default()),
             Cell::number(g.gflops, rate(g.gflops)),
@@ -212,7 +234,7 @@ fn peers(setting: &Setting<'_>) -> Table {
         id: format!("peers-{}", setting.slug()),
         caption: format!(
             "Our best kernel and the best peer{}",
-            if pairs.iter().any(|(_, (_, f), _)| f.effective) { EFFECTIVE } else { "" }
+            effective_note(pairs.iter().map(|(_, (_, f), _)| *f))
         ),
         columns: vec![
             Column::text("layer"),

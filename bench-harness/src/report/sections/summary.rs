@@ -9,6 +9,8 @@ use crate::report::study::{Setting, Study};
 use crate::report::table::{Cell, Column, Table};
 use crate::statistics::geometric_mean;
 
+use super::rank::means_note;
+
 pub(super) fn section(study: &Study<'_>) -> Section {
     let mut blocks = vec![tiles(study), Block::Table(settings(study)), Block::Table(runs(study))];
     if study.superseded > 0 {
@@ -69,7 +71,10 @@ fn settings(study: &Study<'_>) -> Table {
     };
     Table {
         id: "settings".into(),
-        caption: "Settings: geometric means over the layers, the best implementation of each".into(),
+        caption: format!(
+            "Settings: geometric means over the layers, the best implementation of each{}",
+            study.settings.iter().map(means_note).find(|note| !note.is_empty()).unwrap_or_default()
+        ),
         columns: vec![
             Column::text("setting"),
             Column::number("layers"),

@@ -48,7 +48,7 @@ pub struct Factors<'a, T> {
     pub lanes: &'a [T],
     /// See `lanes`.
     pub lane_step: usize,
-    /// The scalar of row r in step k lies at `r·row_step + k·scalar_step`.
+    /// The scalar of live row r in step k lies at `r·row_step + k·scalar_step`.
     pub scalars: &'a [T],
     /// See `scalars`.
     pub row_step: usize,
@@ -108,6 +108,8 @@ pub struct Shape {
     pub vectors: usize,
     /// Z: 1, 2 or 4.
     pub z: usize,
+    /// Of Z rows, those that have products: all, or the first half. The others stay what the sums start from.
+    pub live: usize,
 }
 
 /// All that a tile is told.
@@ -132,31 +134,33 @@ pub struct Call<'a, T> {
 pub fn run<T: Float, S: Simd>(simd: S, call: &mut Call<'_, T>) {
     let shape = call.shape;
     macro_rules! dispatch {
-        ($($z:literal: $($r:literal)*;)*) => {
-            match (shape.z, shape.rows, shape.vectors) {
+        ($($l:literal of $z:literal: $($r:literal)*;)*) => {
+            match (shape.live, shape.z, shape.rows, shape.vectors) {
                 $($(
-                    ($z, $r, 1) => dispatch!(@ $z $r 1),
-                    ($z, $r, 2) => dispatch!(@ $z $r 2),
-                    ($z, $r, 3) => dispatch!(@ $z $r 3),
-                    ($z, $r, 4) => dispatch!(@ $z $r 4),
+                    ($l, $z, $r, 1) => dispatch!(@ $l $z $r 1),
+                    ($l, $z, $r, 2) => dispatch!(@ $l $z $r 2),
+                    ($l, $z, $r, 3) => dispatch!(@ $l $z $r 3),
+                    ($l, $z, $r, 4) => dispatch!(@ $l $z $r 4),
                 )*)*
                 _ => unreachable!("{shape:?}"),
             }
         };
-        (@ $z:literal $r:literal $v:literal) => {
+        (@ $l:literal $z:literal $r:literal $v:literal) => {
             if const { $v <= widest(S::REGISTER_COUNT, $r) && $r <= tallest(S::REGISTER_COUNT, $z) } {
-                simd.vectorize(Tile::<T, $v, $r, $z>(call))
+                simd.vectorize(Tile::<T, $v, $r, $z, $l>(call))
             } else {
                 unreachable!("{shape:?}")
             }
         };
     }
-    dispatch!(1: 1 2 3 4 5 6; 2: 2 4 6; 4: 4 8;);
+    dispatch!(1 of 1: 1 2 3 4 5 6; 2 of 2: 2 4 6; 1 of 2: 2 4 6; 4 of 4: 4 8; 2 of 4: 4 8;);
 }
 
-struct Tile<'a, 'c, T, const V: usize, const R: usize, const Z: usize>(&'c mut Call<'a, T>);
+struct Tile<'a, 'c, T, const V: usize, const R: usize, const Z: usize, const L: usize>(&'c mut Call<'a, T>);
 
-impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile<'_, '_, T, V, R, Z> {
+impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> WithSimd
+    for Tile<'_, '_, T, V, R, Z, L>
+{
     type Output = ();
 
     #[inline(always)]
@@ -168,7 +172,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
         if f.depth > 0 {
             let last = f.depth - 1;
             assert!(last * f.lane_step + width <= f.lanes.len());
-            assert!(last * f.scalar_step + (R - 1) * f.row_step < f.scalars.len());
+            assert!(last * f.scalar_step + (R / Z * L - 1) * f.row_step < f.scalars.len());
         }
         if errand.count > 0 {
             assert!((errand.count - 1) * errand.from_step + width <= errand.from.len());
@@ -198,7 +202,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
                 for line in lines {
                     prefetch::write(next.to.wrapping_add(offset + line));
                     // SAFETY: there are `depth` steps, asserted above to lie inside both factors.
-                    sums = unsafe { f.step(simd, k, sums) };
+                    sums = unsafe { f.step::<S, V, R, Z, L>(simd, k, sums) };
                     k += 1;
                 }
             }
@@ -208,12 +212,12 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize> WithSimd for Tile
             // SAFETY: `count` channels were asserted to lie inside both.
             unsafe { errand.copy::<S, V>(c) };
             // SAFETY: as above.
-            sums = unsafe { f.step(simd, k, sums) };
+            sums = unsafe { f.step::<S, V, R, Z, L>(simd, k, sums) };
             k += 1;
         }
         while k < f.depth {
             // SAFETY: as above.
-            sums = unsafe { f.step(simd, k, sums) };
+            sums = unsafe { f.step::<S, V, R, Z, L>(simd, k, sums) };
             k += 1;
         }
         for c in copies..errand.count {
@@ -228,9 +232,9 @@ impl<T: Float> Factors<'_, T> {
     /// Adds the products of step `k`.
     ///
     /// # Safety
-    /// V vectors and R scalars of that step lie inside.
+    /// V vectors and a scalar for each live row of that step lie inside.
     #[inline(always)]
-    unsafe fn step<S: Simd, const V: usize, const R: usize>(
+    unsafe fn step<S: Simd, const V: usize, const R: usize, const Z: usize, const L: usize>(
         &self,
         simd: S,
         k: usize,
@@ -244,8 +248,9 @@ impl<T: Float> Factors<'_, T> {
             for v in 0..V {
                 values[v] = vectors.add(v).read_unaligned();
             }
-            for r in 0..R {
-                let scalar = T::splat(simd, *scalars.add(r * self.row_step));
+            for live in 0..R / Z * L {
+                let scalar = T::splat(simd, *scalars.add(live * self.row_step));
+                let r = live / L * Z + live % L;
                 for v in 0..V {
                     sums[r][v] = T::mul_add(simd, values[v], scalar, sums[r][v]);
                 }

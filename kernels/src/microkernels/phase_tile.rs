@@ -63,7 +63,7 @@ pub struct Call<'a, T> {
     /// Input channels, at least 1.
     pub channels: usize,
     /// Taps of both phases, of the first alone, of the second alone.
-    pub taps: [Taps<'a, T>; 3],
+    pub taps: &'a [Taps<'a, T>; 3],
     /// What the sums start from: `[phase][channel]`.
     pub start: &'a [T],
     /// Applied to them at the end.

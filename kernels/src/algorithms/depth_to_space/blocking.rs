@@ -58,13 +58,7 @@ impl Blocking {
         let size = request.dtype.size();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
         let registers = request.target.isa.registers();
-        let (x, layout) = (&axes.x, p.layout());
-        if x.kernel < x.stride {
-            return Err(Declined::because(format!(
-                "kernel {} with stride {} along x: holes between neighbouring outputs",
-                x.kernel, x.stride
-            )));
-        }
+        let layout = p.layout();
         let mut blocking = Self {
             axes,
             layout,
@@ -105,10 +99,16 @@ impl Blocking {
                 "stride {stride} along x: 1, 2 or 4 phases are interleaved in registers"
             )));
         }
+        let kernel = self.axes.x.kernel;
+        if kernel < stride && 2 * kernel != stride {
+            return Err(Declined::because(format!(
+                "kernel {kernel} with stride {stride} along x: all phases have a tap, or half of them"
+            )));
+        }
         self.z = stride;
         let channels = equal_parts(self.group_out, tallest(self.registers, stride) / stride);
         self.rows = channels * stride;
-        (self.sides, self.unit) = (Parts::new(self.group_out, self.group_out.div_ceil(channels)), stride);
+        (self.sides, self.unit) = (Parts::new(self.group_out, self.group_out.div_ceil(channels)), kernel);
         let vectors = widest(self.registers, self.rows);
         self.vectors = vectors.min(self.units()).max(1);
         let panel = |vectors: usize| self.group_in * vectors * self.lanes * size;
@@ -131,8 +131,11 @@ impl Blocking {
             return Err(Declined::because("cropped outputs, channels last"));
         }
         let stride = self.axes.x.stride;
-        (self.run, self.runs) =
-            if self.groups == 1 { (stride * self.group_out, 1) } else { (self.group_out, stride) };
+        (self.run, self.runs) = if self.groups == 1 && self.axes.x.kernel == stride {
+            (stride * self.group_out, 1)
+        } else {
+            (self.group_out, stride)
+        };
         self.rows = tallest(self.registers, 1);
         let vectors = self.run.div_ceil(self.lanes);
         self.vectors = widest(self.registers, self.rows).min(vectors);
@@ -206,9 +209,22 @@ impl Blocking {
         self.sides.of(self.sides.count).start * self.unit
     }
 
-    /// Packed weights of one group: `[phase with a tap][run][tile][input channel][row or lane]`.
+    /// Runs that have products: those of the phases along x that have a tap.
+    pub fn live_runs(&self) -> usize {
+        self.runs.min(self.axes.x.kernel)
+    }
+
+    /// What the sums of one group start from: a value for each row, or for each lane of one run.
+    pub fn bias_step(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => self.group_out * self.z,
+            Layout::Nhwc => self.step(),
+        }
+    }
+
+    /// Packed weights of one group: `[phase with a tap][live run][tile][input channel][row or lane]`.
     pub fn group_weights(&self) -> usize {
-        self.axes.z.kernel * self.axes.y.kernel * self.runs * self.group_in * self.step()
+        self.axes.z.kernel * self.axes.y.kernel * self.live_runs() * self.group_in * self.step()
     }
 
     /// Packed weights of all groups.

@@ -66,6 +66,23 @@ impl Panel {
         }
     }
 
+    /// Whether every row that it meets has all its outputs along z and y.
+    fn is_whole(&self, b: &Blocking) -> bool {
+        let axes = &b.axes;
+        let whole = |axis: &super::axes::DisjointAxis, i: usize| {
+            axis.output_of(i, 0).is_some() && axis.output_of(i, axis.stride - 1).is_some()
+        };
+        let (mut done, mut pixel) = (0, axes.pixel(self.pixels.start));
+        while done < self.pixels.len() {
+            if !whole(&axes.z, pixel.z) || !whole(&axes.y, pixel.y) {
+                return false;
+            }
+            done += axes.x.input - pixel.x;
+            pixel = axes.next_row(pixel);
+        }
+        true
+    }
+
     /// Where its inputs of channel 0 begin, if they lie together and fill all vectors.
     fn plain(&self, b: &Blocking, group: usize) -> Option<usize> {
         let (n, at) = (self.pixels.start / b.axes.plane, self.pixels.start % b.axes.plane);
@@ -144,7 +161,7 @@ impl<T: Float> Block<'_, '_, T> {
         let row = |tile: WeightTile| (tile.z * height + tile.y) * width;
         let to = |tile: WeightTile| b.sides.of(tile.side).start * plane + row(tile);
         // The phases lie alike, but where rows are cropped.
-        let (alike, mut tile) = (b.axes.rows_are_whole(), self.first);
+        let (alike, mut tile) = (b.axes.rows_are_whole() || own.is_whole(b), self.first);
         if alike {
             own.place(g, b, WeightTile::default(), places);
         }
@@ -176,12 +193,12 @@ impl<T: Float> Block<'_, '_, T> {
                 lane_step: own.vectors * b.lanes,
                 scalars: &self.plan.weights[self.group * b.group_weights() + weights.unwrap_or(0)..],
                 row_step: 1,
-                scalar_step: rows,
+                scalar_step: channels.len() * b.unit,
                 depth: if weights.is_some() { b.group_in } else { 0 },
             };
-            let bias = &self.plan.bias[self.group * b.step() + channels.start * b.z..][..rows];
+            let bias = &self.plan.bias[self.group * b.bias_step() + channels.start * b.z..][..rows];
             let mut call = Call {
-                shape: Shape { rows, vectors: own.vectors, z: b.z },
+                shape: Shape { rows, vectors: own.vectors, z: b.z, live: b.unit },
                 factors,
                 start: Start::Rows(bias),
                 activation: self.plan.epilogue.activation,

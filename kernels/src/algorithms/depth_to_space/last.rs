@@ -89,7 +89,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 let weights = tile_start(b, tile);
                 let depth = if weights.is_some() { b.group_in } else { 0 };
                 let weights = group * b.group_weights() + weights.unwrap_or(0);
-                let bias = &plan.bias[group * b.step() + side.start * b.lanes..][..width];
+                let bias = &plan.bias[group * b.bias_step() + side.start * b.lanes..][..width];
                 let to = base.wrapping_add(start(g, b, group, tile));
                 let then_to = base.wrapping_add(start(g, b, group, then));
                 for i in begin..end {
@@ -123,7 +123,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                         depth,
                     };
                     let mut call = Call {
-                        shape: Shape { rows: own.len(), vectors, z: 1 },
+                        shape: Shape { rows: own.len(), vectors, z: 1, live: 1 },
                         factors,
                         start: Start::Lanes(bias),
                         activation: plan.epilogue.activation,

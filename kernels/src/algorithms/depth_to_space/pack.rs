@@ -11,11 +11,15 @@ use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
-/// Where step 0 of a tile lies in the packed weights of a group, the others follow; `None` where its phase has no tap.
+/// Where step 0 of a tile lies in the packed weights of a group, the others follow; `None` where its phase has no tap, along
+/// z and y or, channels last, along x.
 #[inline(always)]
 pub fn tile_start(b: &Blocking, tile: WeightTile) -> Option<usize> {
     let phase = b.axes.with_tap(tile.z, tile.y)?;
-    Some(((phase * b.runs + tile.run) * b.step() + b.sides.of(tile.side).start * b.unit) * b.group_in)
+    if tile.run >= b.live_runs() {
+        return None;
+    }
+    Some(((phase * b.live_runs() + tile.run) * b.step() + b.sides.of(tile.side).start * b.unit) * b.group_in)
 }
 
 /// Weights of one group: `[phase with a tap][run][tile][input channel][row or lane]`. What lanes are left stays zero.

@@ -25,7 +25,7 @@ pub struct PreparedDirect<T> {
     scratch: Scratch,
     /// Group after group, see [`pack_group`].
     pub weights: AlignedVec<T>,
-    /// Group after group, [`Blocking::step`] values each.
+    /// Group after group, [`Blocking::bias_step`] values each.
     pub bias: AlignedVec<T>,
 }
 
@@ -39,7 +39,7 @@ impl<T: Float> PreparedDirect<T> {
             threads,
             scratch,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
-            bias: AlignedVec::zeroed("bias", blocking.groups * blocking.step())?,
+            bias: AlignedVec::zeroed("bias", blocking.groups * blocking.bias_step())?,
             blocking,
         };
         prepared.pack(weights)?;
@@ -53,7 +53,7 @@ impl<T: Float> PreparedDirect<T> {
             pack_group(&self.geometry, b, group, kernel, packed);
         }
         if let Some(bias) = bias {
-            for (group, packed) in self.bias.chunks_exact_mut(b.step()).enumerate() {
+            for (group, packed) in self.bias.chunks_exact_mut(b.bias_step()).enumerate() {
                 pack_bias(b, group, bias, packed);
             }
         }

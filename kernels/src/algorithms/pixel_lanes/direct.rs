@@ -16,6 +16,9 @@ use crate::microkernels::pixel_tile::Hints;
 use crate::microkernels::places::{Next, Places, Rows};
 use crate::microkernels::vector::Float;
 
+/// Column blocks whose taps are found once for all tiles of a task.
+const KNOWN_BLOCKS: usize = 16;
+
 /// All outputs of the positions of one task.
 pub struct Direct<'a, 'o, T> {
     pub plan: &'a PreparedPixelLanes<T>,
@@ -118,6 +121,10 @@ impl<T: Float> Direct<'_, '_, T> {
             let plane =
                 if windows.is_empty() { 0 } else { (z_run.window(windows.start) - az.reach.start) as usize };
             let planes = Planes { output, windows, row: plane * rows, step: z_run.step * rows };
+            let mut known = [[Taps::NONE; 3]; KNOWN_BLOCKS];
+            for (i, (taps, block)) in known.iter_mut().zip(own).enumerate() {
+                *taps = self.taps(first + i, block, &planes);
+            }
             let mut vector = 0;
             while vector < vectors {
                 let wide = if vectors - vector > 2 { b.vectors } else { 2 };
@@ -140,7 +147,25 @@ impl<T: Float> Direct<'_, '_, T> {
                     if !places.is_empty() {
                         let next = own.get(i + 1).unwrap_or(&own[0]);
                         let on = if i + 1 < own.len() { 0 } else { tile.on };
-                        self.tile(simd, first + i, [block, next], on, &planes, &tile, &places, ahead);
+                        let own_taps;
+                        let taps = match known.get(i) {
+                            Some(known) => known,
+                            None => {
+                                own_taps = self.taps(first + i, block, &planes);
+                                &own_taps
+                            }
+                        };
+                        self.tile(
+                            simd,
+                            first + i,
+                            [block, next],
+                            on,
+                            planes.output,
+                            taps,
+                            &tile,
+                            &places,
+                            ahead,
+                        );
                     }
                 }
                 vector += wide;
@@ -153,6 +178,22 @@ impl<T: Float> Direct<'_, '_, T> {
         let b = &self.plan.blocking;
         let at = b.vector_at(vector);
         at / b.pitch * b.axes[1].stride * b.axes[2].output + at % b.pitch * 2
+    }
+
+    /// What block number `number` of the group reads.
+    fn taps(&self, number: usize, block: &Block, planes: &Planes) -> [Taps<'_, T>; 3] {
+        let b = &self.plan.blocking;
+        let panel = &self.plan.weights[(self.place.group * b.blocks() + number) * b.panel..][..b.panel];
+        let z = &planes.windows;
+        from_fn(|kind| {
+            let of = &block.boxes[kind];
+            Taps {
+                start: (planes.row + of.row) * b.pitch + of.element,
+                steps: [planes.step * b.pitch, of.steps[0] * b.pitch, of.steps[1]],
+                counts: [z.len(), of.windows[0], of.windows[1]],
+                weights: &panel[of.weights + z.start * of.plane..of.weights + z.end * of.plane],
+            }
+        })
     }
 
     /// The task's rows of positions that have an output in phase `phase`.
@@ -198,7 +239,7 @@ impl<T: Float> Direct<'_, '_, T> {
         }
     }
 
-    /// One column block of one tile, and the one that follows, `on` elements further on.
+    /// One column block of one tile in one output plane, and the block that follows, `on` elements further on.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn tile<S: Simd>(
@@ -207,32 +248,21 @@ impl<T: Float> Direct<'_, '_, T> {
         number: usize,
         [block, next]: [&Block; 2],
         on: usize,
-        planes: &Planes,
+        plane: usize,
+        taps: &[Taps<'_, T>; 3],
         tile: &Tile,
         places: &Places,
         ahead: &mut Ahead<T>,
     ) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let [_, ay, ax] = &b.axes;
-        let panel = &self.plan.weights[(self.place.group * b.blocks() + number) * b.panel..][..b.panel];
         let bias = &self.plan.bias[(self.place.group * b.blocks() + number) * b.columns()..];
-        let z = &planes.windows;
-        let taps = from_fn(|kind| {
-            let of = &block.boxes[kind];
-            Taps {
-                start: (planes.row + of.row) * b.pitch + of.element,
-                steps: [planes.step * b.pitch, of.steps[0] * b.pitch, of.steps[1]],
-                counts: [z.len(), of.windows[0], of.windows[1]],
-                weights: &panel[of.weights + z.start * of.plane..of.weights + z.end * of.plane],
-            }
-        });
-
         // SAFETY: the task owns the outputs of its positions in the phases and channels of its blocks; no others are accessed.
         let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
         let out_plane = g.output_plane();
         // Row 0 of the places lies before the output where rows are cropped.
         let begin = (2 * self.place.x.start).saturating_sub(ax.crop);
-        let image = g.output_at(self.place.n, self.place.group * b.group_out, [planes.output, 0, begin]);
+        let image = g.output_at(self.place.n, self.place.group * b.group_out, [plane, 0, begin]);
         let first_row = self.place.y.start * ay.stride;
         let to = |block: &Block| {
             let rows = image + block.first * out_plane + (first_row + block.y_phase) * ax.output;
@@ -240,7 +270,7 @@ impl<T: Float> Direct<'_, '_, T> {
         };
         let offsets = from_fn(|c| c * out_plane);
         let next = Next { to: to(next).wrapping_add(on).cast_const(), offsets: &offsets };
-        let count: usize = taps.iter().map(|t: &Taps<'_, T>| t.counts.iter().product::<usize>()).sum();
+        let count: usize = taps.iter().map(|t| t.counts.iter().product::<usize>()).sum();
         let call = Call {
             input: self.slab,
             channel_step: b.channel_step,

@@ -33,8 +33,13 @@ pub struct Pair {
     pub step: usize,
     /// Weights of one input and one output channel before those of this pair.
     pub weights_before: usize,
-    /// Blocks of all pairs before this one, counted in rows alone.
-    blocks_before: usize,
+}
+
+impl Pair {
+    /// Blocks of rows.
+    fn blocks(&self) -> usize {
+        self.rows.div_ceil(self.step)
+    }
 }
 
 /// The sizes, all fixed when the plan is made.
@@ -139,14 +144,7 @@ impl Blocking {
             for (iy, y) in axes[1].subs.iter().enumerate() {
                 let points = z.form.points() * y.form.points();
                 let rows = p.batch() * z.tiles * y.tiles;
-                pairs.push(Pair {
-                    subs: [iz, iy],
-                    points,
-                    rows,
-                    step: 1,
-                    weights_before: 0,
-                    blocks_before: 0,
-                });
+                pairs.push(Pair { subs: [iz, iy], points, rows, step: 1, weights_before: 0 });
             }
         }
         let most_points = pairs.iter().map(|pair| pair.points).max().unwrap_or(1);
@@ -155,13 +153,12 @@ impl Blocking {
             room if points_of(units * x.unit) <= room => units * x.unit,
             room => x.unit * equal_parts(units, (room / points_of(x.unit)).max(1)),
         };
-        let (mut weights_before, mut blocks_before) = (0, 0);
+        let mut weights_before = 0;
         for pair in &mut pairs {
             let most = room / (pair.points * points_of(x_step));
             pair.step = equal_parts(pair.rows, most.max(1));
-            (pair.weights_before, pair.blocks_before) = (weights_before, blocks_before);
+            pair.weights_before = weights_before;
             weights_before += pair.points * x_before[x.subs.len()];
-            blocks_before += pair.rows.div_ceil(pair.step);
         }
 
         let first = x.subs.iter().map(|s| s.first_input).min().unwrap_or(0);
@@ -244,8 +241,31 @@ impl Blocking {
 
     /// Tasks of a run.
     pub fn tasks(&self) -> usize {
-        let blocks = self.pairs.iter().map(|pair| pair.rows.div_ceil(pair.step)).sum::<usize>();
-        blocks * self.x_blocks * self.groups * self.channel_parts
+        self.pairs.iter().map(Pair::blocks).sum::<usize>() * self.x_blocks * self.groups * self.channel_parts
+    }
+
+    /// Block `i` of the rows of all pairs: which pair, and which of its blocks. The pairs advance side by side, in as many rounds as
+    /// the longest has blocks: what the phases of one part of an image read and write lies together, still in the cache.
+    fn block_of_rows(&self, mut i: usize) -> (usize, usize) {
+        let rounds = self.pairs.iter().map(Pair::blocks).max().unwrap_or(1);
+        let before = |pair: &Pair, round: usize| {
+            (round as u128 * pair.blocks() as u128 / rounds as u128) as usize // at most its blocks
+        };
+        let all_before = |round| self.pairs.iter().map(|pair| before(pair, round)).sum::<usize>();
+        let (mut round, mut end) = (0, rounds);
+        while end - round > 1 {
+            let middle = round + (end - round) / 2;
+            if all_before(middle) <= i { round = middle } else { end = middle }
+        }
+        i -= all_before(round);
+        for (pair, p) in self.pairs.iter().enumerate() {
+            let (first, next) = (before(p, round), before(p, round + 1));
+            if i < next - first {
+                return (pair, first + i);
+            }
+            i -= next - first;
+        }
+        unreachable!("block {i} beyond those of the last round")
     }
 
     /// Task number `i`.
@@ -253,9 +273,9 @@ impl Blocking {
         let (part, i) = (i % self.channel_parts, i / self.channel_parts);
         let (x, i) = (i % self.x_blocks, i / self.x_blocks);
         let (group, i) = (i % self.groups, i / self.groups);
-        let pair = self.pairs.partition_point(|pair| pair.blocks_before <= i) - 1;
-        let Pair { rows, step, blocks_before, .. } = self.pairs[pair];
-        let first = (i - blocks_before) * step;
+        let (pair, block) = self.block_of_rows(i);
+        let Pair { rows, step, .. } = self.pairs[pair];
+        let first = block * step;
         let share = |part: usize| self.blocks() * part / self.channel_parts;
         Task { pair, group, rows: first..(first + step).min(rows), x, blocks: share(part)..share(part + 1) }
     }

@@ -66,7 +66,7 @@ impl Operator for Up {
     fn output(&mut self) -> Result<Vec<f32>, String> {
         let output = self.output.clone().ok_or("it did not run")?;
         let data = read_sync(Flex::float_into_data(output)).map_err(|e| format!("{e:?}"))?;
-        data.to_vec().map_err(|e| format!("{e:?}"))
+        data.try_to_vec().map_err(|e| format!("{e:?}"))
     }
 }
 

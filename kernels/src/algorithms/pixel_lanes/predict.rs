@@ -8,7 +8,8 @@ use crate::problem::problem::Layout;
 /// Loads, stores and jumps of a tile beside its multiply-adds: of each vector of sums, and of the tile.
 const PER_SUM: f64 = 2.0;
 const PER_TILE: f64 = 25.0;
-/// The same of a tile that stores what it sums: of each output vector, of the tile, and of each end of a row that falls inside.
+/// The same of a tile that stores what it sums: of each output vector, of the tile (twice where vectors are shorter than 64
+/// bytes, two of which are multiplied in a cycle), and of each end of a row that falls inside.
 const PER_OUTPUT: f64 = 3.0;
 const PER_STORED_TILE: f64 = 200.0;
 const PER_END: f64 = 25.0;
@@ -99,7 +100,8 @@ impl Blocking {
         };
         let broken = self.running || !self.width.is_multiple_of(self.lanes);
         let of_channel = 2.0 * PER_OUTPUT * self.vectors as f64 + if broken { PER_END * ends } else { 0.0 };
-        phases * (self.group_out as f64 * of_channel + self.channel_blocks() as f64 * PER_STORED_TILE)
+        let of_tile = if self.lanes * self.size < 64 { 2.0 * PER_STORED_TILE } else { PER_STORED_TILE };
+        phases * (self.group_out as f64 * of_channel + self.channel_blocks() as f64 * of_tile)
     }
 
     /// Vectors of one row of positions.

@@ -12,6 +12,8 @@ const SUM: f64 = 1.1;
 const OUTPUT: f64 = 2.5;
 /// Share of the assumed peak at which products are made.
 const SHARE: f64 = 1.1;
+/// Steps of the products that the start and the end of a tile cost; a tile has one for each input channel.
+const TILE_STEPS: f64 = 16.0;
 /// Bytes per nanosecond at which weights come from beyond the level-2 cache.
 const STREAM: f64 = 16.0;
 
@@ -29,7 +31,8 @@ pub fn cost(request: &Request<'_>, b: &Blocking) -> Cost {
     let outputs = (b.padded_out() * b.groups) as f64;
     let vectors =
         RAW * raw + POINT * pixels * inputs + SUM * pixels * outputs + OUTPUT * g.output_len() as f64;
-    let products = roofs.compute_ns(b.multiply_adds(), SHARE);
+    let products =
+        roofs.compute_ns(b.multiply_adds(), SHARE) * (1.0 + TILE_STEPS / b.padded_in().max(1) as f64);
     // Every block of tiles reads the weights of its pair.
     let blocks = sum(&|pair| pair.rows.div_ceil(pair.step) * b.x_blocks * b.pair_points(pair));
     let streamed = blocks * (b.padded_in() * b.padded_out() * b.groups * size) as f64 / STREAM;

@@ -39,7 +39,7 @@ fn main() {
 fn layer(criterion: &mut Criterion<Gflops>, workload: &Workload, target: Target) {
     let (name, problem, epilogue) = (&workload.name, &workload.problem, workload.epilogue);
     let geometry = Geometry::new(problem).expect("a layer of the zoo");
-    let buffers = Buffers::<f32>::new(&geometry, SEED).expect("memory");
+    let buffers = Buffers::<f32>::new(&geometry, workload.structure, SEED).expect("memory");
     let expected = Expected::new(&geometry, &buffers, epilogue, None, SEED);
     let crew = Crew::new(1).unwrap_or_else(|e| panic!("{}", e.0));
     let mut group = criterion.benchmark_group(name);

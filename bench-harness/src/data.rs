@@ -2,7 +2,11 @@
 //!
 //! All values are f32, so that one set of inputs serves both types and the oracle without rounding.
 
+<<<<<<< HEAD
 use tconv::{Dtype, Element, Geometry, Layout, Weights};
+=======
+use tconv::{Dtype, Element, Geometry, Layout, Structure};
+>>>>>>> 800e37f (separable: outer products of one input channel, a pass for each axis)
 
 /// Number `i` of the stream `seed` (splitmix64).
 pub fn mix(seed: u64, i: u64) -> u64 {
@@ -61,6 +65,20 @@ impl Tensors {
         }
     }
 
+    /// Weights of another structure, where one is asked for; integers stay integers.
+    pub fn with_structure(
+        self,
+        geometry: &Geometry,
+        structure: Structure,
+        numbers: Numbers,
+        seed: u64,
+    ) -> Self {
+        match structure {
+            Structure::General => self,
+            Structure::Separable => Self { weights: outer_products(geometry, numbers, seed), ..self },
+        }
+    }
+
     /// Draws input, weights and bias from the three streams that belong to `seed`.
     pub fn from_streams(
         geometry: &Geometry,
@@ -83,6 +101,64 @@ impl Tensors {
             None => weights,
         }
     }
+}
+
+/// Weights of bilinear (linear, trilinear) enlargement, as FCN and DLA fill them: output channel c of a group reads its input
+/// channel c, around where there are fewer; the others are zeros.
+pub fn bilinear(geometry: &Geometry) -> Vec<f32> {
+    let line = |taps: usize| {
+        let half = taps.div_ceil(2) as f64;
+        let center = if taps % 2 == 1 { half - 1.0 } else { half - 0.5 };
+        (0..taps).map(|i| 1.0 - (i as f64 - center).abs() / half).collect()
+    };
+    let lines = geometry.kernel().map(line);
+    let group_in = geometry.problem().group_in();
+    products(geometry, |channel| Some((channel % group_in, lines.clone())))
+}
+
+/// Weights of which every output channel has one input channel, drawn, or none, and for a kernel an outer product. Few bits:
+/// the products are exact.
+fn outer_products(geometry: &Geometry, numbers: Numbers, seed: u64) -> Vec<f32> {
+    let group_in = geometry.problem().group_in();
+    // Of at most three factors.
+    let range = match numbers {
+        Numbers::Integer if integer_range(geometry).is_some_and(|range| range < 8) => 1,
+        Numbers::Integer => 2,
+        Numbers::Real => 127,
+    };
+    let scale = if numbers == Numbers::Integer { 1.0 } else { 1.0 / 64.0 };
+    let output = |channel: usize, group: usize| {
+        let own = mix(seed ^ 0x3333, (group * geometry.problem().group_out() + channel) as u64);
+        let line = |axis: usize| {
+            let factors = integers(own ^ axis as u64, geometry.kernel()[axis], range);
+            factors.into_iter().map(|factor| f64::from(factor) * scale).collect()
+        };
+        (own % 8 != 0).then(|| ((own >> 8) as usize % group_in, [line(0), line(1), line(2)]))
+    };
+    let mut number = 0;
+    products(geometry, |channel| {
+        number += usize::from(channel == 0);
+        output(channel, number)
+    })
+}
+
+/// The channel inside its group that an output channel reads, and three lines whose outer product its kernel is.
+type OneKernel = (usize, [Vec<f64>; 3]);
+
+/// Weights of such kernels, by group after group and output channel of the group.
+fn products(geometry: &Geometry, mut output: impl FnMut(usize) -> Option<OneKernel>) -> Vec<f32> {
+    let p = geometry.problem();
+    let mut weights = vec![0.0; geometry.weight_len()];
+    for group in 0..p.groups() {
+        for channel in 0..p.group_out() {
+            let Some((input, [z, y, x])) = output(channel) else { continue };
+            let at = geometry.weight_at(group * p.group_in() + input, channel, [0; 3]);
+            let yx = z.iter().flat_map(|z| y.iter().map(move |y| z * y));
+            let zyx = yx.flat_map(|yx| x.iter().map(move |x| (yx * x) as f32));
+            weights[at..].iter_mut().zip(zyx).for_each(|(to, weight)| *to = weight);
+        }
+    }
+    weights
 }
 
 /// Values of another type, all exact.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tconv::{Accuracy, Axis, Descriptor, Dtype, Epilogue, Layout, Problem};
+use tconv::{Accuracy, Axis, Descriptor, Dtype, Epilogue, Layout, Problem, Structure};
 
 use crate::cli::Failure;
 use crate::selection;
@@ -21,10 +21,19 @@ pub struct Workload {
     pub epilogue: Epilogue,
     /// Set where a descriptor fixes the type (and with it the layout of `problem`).
     pub dtype: Option<Dtype>,
+    /// What is known of the weights; their values are made after it.
+    pub structure: Structure,
     /// The network that it comes from.
     pub source: String,
     /// Free words to group by.
     pub tags: Vec<String>,
+}
+
+impl Workload {
+    /// Its one-line text.
+    pub fn descriptor(&self, dtype: Dtype) -> String {
+        descriptor(self.problem, dtype, self.epilogue, self.structure)
+    }
 }
 
 /// The compiled-in set: layers of published networks.
@@ -57,6 +66,7 @@ fn from_descriptor(text: &str) -> Option<Result<Workload, Failure>> {
             name: descriptor.to_string(),
             problem: descriptor.problem,
             epilogue: descriptor.epilogue,
+            structure: descriptor.structure,
             dtype: Some(descriptor.dtype),
             source: String::new(),
             tags: Vec::new(),
@@ -65,8 +75,8 @@ fn from_descriptor(text: &str) -> Option<Result<Workload, Failure>> {
 }
 
 /// The one-line text that [`select`] takes back.
-pub fn descriptor(problem: Problem, dtype: Dtype, epilogue: Epilogue) -> String {
-    Descriptor { problem, dtype, epilogue }.to_string()
+pub fn descriptor(problem: Problem, dtype: Dtype, epilogue: Epilogue, structure: Structure) -> String {
+    Descriptor { problem, dtype, epilogue, structure }.to_string()
 }
 
 /// An element type as the value of an option.
@@ -106,10 +116,29 @@ struct Layer {
     /// Whether a bias is added.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     bias: bool,
+    /// What the weights look like.
+    #[serde(default, skip_serializing_if = "Look::is_random")]
+    weights: Look,
     #[serde(default)]
     source: String,
     #[serde(default)]
     tags: Vec<String>,
+}
+
+/// The values of weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Look {
+    #[default]
+    Random,
+    /// Each channel is enlarged by a bilinear kernel; without groups, most of the stored weights are zeros.
+    Bilinear,
+}
+
+impl Look {
+    fn is_random(&self) -> bool {
+        *self == Self::Random
+    }
 }
 
 fn one() -> usize {
@@ -167,6 +196,10 @@ impl Layer {
             output_padding: each(|a| a.output_padding),
             dilation: each(|a| a.dilation),
             bias: w.epilogue.bias,
+            weights: match w.structure {
+                Structure::General => Look::Random,
+                Structure::Separable => Look::Bilinear,
+            },
             source: w.source.clone(),
             tags: w.tags.clone(),
         }
@@ -205,6 +238,10 @@ impl Layer {
             name: self.name,
             problem,
             epilogue: if self.bias { Epilogue::BIAS } else { Epilogue::NONE },
+            structure: match self.weights {
+                Look::Random => Structure::General,
+                Look::Bilinear => Structure::Separable,
+            },
             dtype: None,
             source: self.source,
             tags: self.tags,
@@ -249,6 +286,7 @@ mod tests {
             ("stride = [2, 2]", "stride = \"2\"", &["layer 1 (up)", "stride"]),
             ("stride = [2, 2]", "", &["layer 1 (up)", "missing", "stride"]),
             ("batch = 1", "batch = 1\ngroups = 3", &["layer 1 (up)", "3 groups"]),
+            ("batch = 1", "batch = 1\nweights = \"ones\"", &["layer 1 (up)", "ones", "bilinear"]),
             ("batch = 1", "batch = 1\nbach = 2", &["layer 1 (up)", "bach"]),
             ("input = [5, 5]", "input = []", &["layer 1 (up)", "'kernel' has 2"]),
             ("name = \"up\"", "", &["layer 1", "name"]),
@@ -268,6 +306,7 @@ mod tests {
     fn a_written_set_is_read_back() {
         let mut all = zoo();
         all[0].epilogue = Epilogue::BIAS;
+        all[1].structure = Structure::Separable;
         all[1].source = "a \"quoted\" source".into();
         let text = to_toml("what\nit is", &all).expect("written");
         assert!(text.starts_with("# what\n# it is\n\n[[layer]]\nname = "), "{}", &text[..60]);

@@ -25,7 +25,7 @@ fn layers(file: &str, dims: &[&str], at: &[&str]) -> Result<Vec<(String, String)
     let source = path.to_str().expect("a path in UTF-8");
     let imported = import::model(source, &sizes, Convention::Onnx).map_err(|Failure(m)| m)?;
     let text = |w: workloads::Workload| {
-        let descriptor = workloads::descriptor(w.problem, Dtype::F32, w.epilogue);
+        let descriptor = w.descriptor(Dtype::F32);
         (w.name, descriptor)
     };
     Ok(imported.workloads.into_iter().map(text).collect())

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tconv::{Descriptor, Dtype, Epilogue, Geometry, Layout, Planner, Registry, Target, Weights};
+use tconv::{Descriptor, Dtype, Epilogue, Geometry, Layout, Planner, Registry, Structure, Target, Weights};
 use tconv_bench::measure::Buffers;
 use tconv_bench::measure::CacheMode;
 use tconv_bench::measure::run::Run;
@@ -21,7 +21,7 @@ fn descriptor(layout: &str) -> Descriptor {
 fn answers(descriptor: &Descriptor, name: &str) -> [PathBuf; 2] {
     let nchw = descriptor.problem.with_layout(Layout::Nchw);
     let geometry = Geometry::new(&nchw).unwrap();
-    let mut buffers = Buffers::<f32>::new(&geometry, SEED).unwrap();
+    let mut buffers = Buffers::<f32>::new(&geometry, Structure::General, SEED).unwrap();
     let (problem, plane) = (descriptor.problem, geometry.input_plane());
     let layout = problem.layout();
     buffers.input = tconv_bench::data::from_layout(
@@ -161,7 +161,7 @@ fn an_idle_peer_is_stopped_and_ends_with_the_run() {
     let geometry = Geometry::new(&descriptor.problem).unwrap();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-stopped", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let buffers = Buffers::<f32>::new(&geometry, SEED).unwrap();
+    let buffers = Buffers::<f32>::new(&geometry, Structure::General, SEED).unwrap();
     let tensors = (&buffers.input[..], &buffers.weights[..], None);
     let problem = live::write_tensors(&folder, &descriptor, &geometry, tensors).unwrap();
 

@@ -56,6 +56,7 @@ pub mod reference;
 
 pub use contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
 pub use contract::request::{Cost, Declined, Refusal, Request, Variant, WeightFacts, Weights};
+pub use contract::separable::Separable;
 pub use error::Error;
 pub use machine::fingerprint::Fingerprint;
 pub use machine::isa::{ISA_VARIABLE, Isa, Target};
@@ -67,7 +68,7 @@ pub use planning::plan::Plan;
 pub use planning::planner::{Planner, Verdict};
 pub use planning::registry::Registry;
 pub use problem::auto_pad::{AutoPad, Convention};
-pub use problem::descriptor::Descriptor;
+pub use problem::descriptor::{Descriptor, Structure};
 pub use problem::epilogue::{Activation, Epilogue};
 pub use problem::geometry::Geometry;
 pub use problem::limits::Limits;

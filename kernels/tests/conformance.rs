@@ -143,7 +143,7 @@ fn variants<T: Element>(
         epilogue: case.epilogue(),
         accuracy: Accuracy::Normwise,
         target: Target { isa, threads: 2 },
-        weights: Some(WeightFacts::scan(weights.kernel)),
+        weights: Some(WeightFacts::scan(geometry, weights.kernel).unwrap()),
     };
     match kernel.supports(&request) {
         Ok(()) => kernel.variants(&request).iter().map(|v| v.name().to_owned()).collect(),

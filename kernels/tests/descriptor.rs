@@ -1,7 +1,7 @@
 //! The one-line text: canonical, and its own inverse.
 
 use proptest::prelude::*;
-use tconv::{Activation, Axis, Descriptor, Dtype, Epilogue, Error, Layout, Problem};
+use tconv::{Activation, Axis, Descriptor, Dtype, Epilogue, Error, Layout, Problem, Structure};
 
 fn axis() -> impl Strategy<Value = Axis> {
     let size = || prop_oneof![1usize..9, Just(1 << 20)];
@@ -34,6 +34,7 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
             problem: Problem::new(n, ci * g, co * g, g, &axes, Layout::ALL[nhwc as usize]).expect("legal"),
             dtype: if wide { Dtype::F64 } else { Dtype::F32 },
             epilogue: Epilogue { bias, activation },
+            structure: if co % 2 == 0 { Structure::Separable } else { Structure::General },
         })
 }
 

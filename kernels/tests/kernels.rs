@@ -13,10 +13,11 @@ use tconv::{
 };
 
 /// Kernels for a part of the geometry, which they name when they decline. Every other kernel takes every problem here.
-const SPECIALISED: [&str; 7] = [
+const SPECIALISED: [&str; 8] = [
     "pixel-lanes",
     "phase-merged",
     "depth-to-space",
+    "separable",
     "depthwise",
     "weight-streaming",
     "winograd-polyphase",
@@ -156,7 +157,7 @@ impl<T: Element> Case<T> {
             epilogue: self.epilogue,
             accuracy: Accuracy::Normwise,
             target,
-            weights: Some(WeightFacts::scan(T::tensor(&self.w))),
+            weights: Some(WeightFacts::scan(&self.geometry, T::tensor(&self.w)).unwrap()),
         };
         match kernel.supports(&request) {
             Ok(()) => kernel.variants(&request),

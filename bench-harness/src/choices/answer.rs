@@ -53,9 +53,8 @@ impl Answer {
         layer: &str,
         descriptor: &Descriptor,
     ) -> Result<Self, Failure> {
-        let Descriptor { problem, dtype, epilogue } = descriptor;
         let (mut offers, mut declined) = (Vec::new(), Vec::new());
-        for verdict in planner.explain(problem, *dtype, *epilogue, None)? {
+        for verdict in planner.explain_descriptor(descriptor)? {
             match (verdict.answer, verdict.estimate) {
                 (Ok((variant, cost)), Some(estimate)) => offers.push(Offer {
                     kernel: verdict.kernel,
@@ -71,7 +70,7 @@ impl Answer {
             let reasons: String = declined.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect();
             return Err(Failure(format!("{layer} ({descriptor}): no kernel takes it:{reasons}")));
         }
-        let flops = Geometry::new(problem)?.conventional_flops();
+        let flops = Geometry::new(&descriptor.problem)?.conventional_flops();
         Ok(Self { layer: layer.into(), descriptor: *descriptor, target, offers, declined, flops })
     }
 

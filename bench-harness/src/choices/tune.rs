@@ -181,9 +181,8 @@ impl Tuning<'_> {
         if self.effort > Effort::Measure {
             return Ok(self.registry.iter().map(|k| k.name()).collect());
         }
-        let Descriptor { problem, dtype, epilogue } = descriptor;
         let planner = self.planner().choices(database.choices().0);
-        let verdicts = planner.explain(problem, *dtype, *epilogue, None)?;
+        let verdicts = planner.explain_descriptor(descriptor)?;
         let able = verdicts.iter().filter(|v| v.answer.is_ok());
         Ok(able.map(|v| v.kernel.name()).take(SHORT_LIST).collect())
     }
@@ -215,9 +214,9 @@ impl Tuning<'_> {
         planner: &Planner,
         descriptor: &Descriptor,
     ) -> Result<bool, Failure> {
-        let Descriptor { problem, epilogue, .. } = descriptor;
+        let Descriptor { problem, epilogue, structure, .. } = descriptor;
         let geometry = Geometry::new(problem)?;
-        let buffers = Buffers::<T>::new(&geometry, self.seed)?;
+        let buffers = Buffers::<T>::new(&geometry, *structure, self.seed)?;
         let bias = Buffers::<T>::uniform(if epilogue.bias { problem.out_channels() } else { 0 }, !self.seed)?;
         let weights = Weights::new(&buffers.weights);
         let weights = if epilogue.bias { weights.with_bias(&bias) } else { weights };

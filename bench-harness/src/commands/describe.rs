@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tconv::reference::weight_matrix::non_zeros;
-use tconv::{Dtype, Geometry, Isa, Layout, Limits, Planner, Target};
+use tconv::{Descriptor, Dtype, Geometry, Isa, Layout, Limits, Planner, Target};
 
 use crate::cli::{Context, Failure, Outcome};
 use crate::format::{bytes, count, time};
@@ -63,7 +63,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         let candidates = candidates(&planner, &workload, dtype)?;
         lines.write(&json!({
             "workload": workload.name,
-            "descriptor": workloads::descriptor(workload.problem, dtype, workload.epilogue),
+            "descriptor": workload.descriptor(dtype),
             "isa": isa.name(),
             "threads": args.threads,
             "facts": facts.json(),
@@ -149,7 +149,7 @@ impl Facts {
 
     fn text(&self, workload: &Workload, dtype: Dtype) -> String {
         let p = &workload.problem;
-        let descriptor = workloads::descriptor(*p, dtype, workload.epilogue);
+        let descriptor = workload.descriptor(dtype);
         let list = |values: &[usize]| values.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
         let column = |k: usize| self.phases.iter().map(|phase| phase[k]).collect::<Vec<_>>();
         let mut text = String::new();
@@ -202,7 +202,8 @@ struct Candidate {
 }
 
 fn candidates(planner: &Planner, workload: &Workload, dtype: Dtype) -> Result<Vec<Candidate>, Failure> {
-    let verdicts = planner.explain(&workload.problem, dtype, workload.epilogue, None)?;
+    let Workload { problem, epilogue, structure, .. } = *workload;
+    let verdicts = planner.explain_descriptor(&Descriptor { problem, dtype, epilogue, structure })?;
     let candidate = |v: tconv::Verdict| Candidate {
         kernel: v.kernel.name(),
         allocates: v.kernel.guarantees().allocates_in_run,

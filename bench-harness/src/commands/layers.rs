@@ -66,7 +66,7 @@ impl LayerArgs {
     fn descriptor(&self, w: Workload) -> (String, Descriptor) {
         let problem = self.layout.map_or(w.problem, |layout| w.problem.with_layout(layout));
         let dtype = self.dtype.or(w.dtype).unwrap_or(Dtype::F32);
-        let descriptor = Descriptor { problem, dtype, epilogue: w.epilogue };
+        let descriptor = Descriptor { problem, dtype, epilogue: w.epilogue, structure: w.structure };
         let name = if w.dtype.is_some() { descriptor.to_string() } else { w.name };
         (name, descriptor)
     }

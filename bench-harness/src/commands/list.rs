@@ -57,7 +57,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         };
         let mut table = output::table(&["workload", "layer", "from"], 3);
         for w in all {
-            let layer = workloads::descriptor(w.problem, w.dtype.unwrap_or(Dtype::F32), w.epilogue);
+            let layer = w.descriptor(w.dtype.unwrap_or(Dtype::F32));
             lines
                 .write(&json!({ "workload": w.name, "layer": layer, "source": w.source, "tags": w.tags }))?;
             table.add_row([w.name, layer, w.source]);

@@ -42,7 +42,7 @@ impl Layers {
         let dtype = self.dtype.or_else(|| chosen.first().and_then(|w| w.dtype)).unwrap_or(Dtype::F32);
         let described = chosen.into_iter().map(|w| {
             let problem = layout.map_or(w.problem, |layout| w.problem.with_layout(layout));
-            (w.name, Descriptor { problem, dtype, epilogue: w.epilogue })
+            (w.name, Descriptor { problem, dtype, epilogue: w.epilogue, structure: w.structure })
         });
         Ok((described.collect(), dtype))
     }

@@ -202,12 +202,11 @@ impl Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workloads::descriptor;
 
     fn one(text: &str) -> Result<(String, String), String> {
         let imported = import(text, "file").map_err(|Failure(m)| m)?;
         let w = &imported.workloads[0];
-        Ok((w.name.clone(), descriptor(w.problem, tconv::Dtype::F32, w.epilogue)))
+        Ok((w.name.clone(), w.descriptor(tconv::Dtype::F32)))
     }
 
     /// Problems that oneDNN's own tests hold, with the sizes that its documentation gives them.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use tconv::problem::auto_pad::Convention;
-use tconv::{Epilogue, Limits, Spec};
+use tconv::{Epilogue, Limits, Spec, Structure};
 
 use self::onnx::Onnx;
 use crate::cli::Failure;
@@ -129,6 +129,7 @@ fn onnx_workloads(
             name: names.unique(&layer.name),
             problem: layer.problem,
             epilogue: if layer.has_bias { Epilogue::BIAS } else { Epilogue::NONE },
+            structure: Structure::General,
             dtype: None,
             source: format!("{file}, opset {}", layer.opset),
             tags: vec!["onnx".into()],
@@ -159,6 +160,7 @@ fn workload(
         name,
         problem: spec.check(Limits::default())?,
         epilogue: if bias { Epilogue::BIAS } else { Epilogue::NONE },
+        structure: Structure::General,
         dtype: None,
         source,
         tags: vec![tag.into()],

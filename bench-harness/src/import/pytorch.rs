@@ -299,13 +299,11 @@ fn integers(text: &str, rank: usize) -> Result<Vec<i64>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workloads::descriptor;
 
     fn layers(text: &str, at: &[&str]) -> Result<Vec<(String, String)>, String> {
         let at: Vec<String> = at.iter().map(|s| s.to_string()).collect();
         let imported = import(text, "text", &Sizes::new(&[], &at).unwrap()).map_err(|Failure(m)| m)?;
-        let text =
-            |w: crate::workloads::Workload| (w.name, descriptor(w.problem, tconv::Dtype::F32, w.epilogue));
+        let text = |w: crate::workloads::Workload| (w.name, w.descriptor(tconv::Dtype::F32));
         Ok(imported.workloads.into_iter().map(text).collect())
     }
 

@@ -143,7 +143,7 @@ impl Expected {
 
 #[cfg(test)]
 mod tests {
-    use tconv::{Axis, Layout, Planner, Problem};
+    use tconv::{Axis, Layout, Planner, Problem, Structure};
 
     use super::*;
     use crate::measure::{Contender, Crew, PlanContender};
@@ -154,7 +154,7 @@ mod tests {
         for layout in Layout::ALL {
             let problem = Problem::new(2, 5, 6, 1, &axes, layout).unwrap();
             let geometry = Geometry::new(&problem).unwrap();
-            let buffers = Buffers::<f32>::new(&geometry, 1).unwrap();
+            let buffers = Buffers::<f32>::new(&geometry, Structure::General, 1).unwrap();
             let expected = Expected::new(&geometry, &buffers, Epilogue::NONE, None, 2);
             let plan =
                 Planner::new().plan::<f32>(&problem, Weights::new(&buffers.weights), Epilogue::NONE).unwrap();

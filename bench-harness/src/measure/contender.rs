@@ -3,10 +3,11 @@
 use std::cell::{Ref, RefCell};
 
 use tconv::machine::scratch::filled_vec;
-use tconv::{Bytes64, Element, Error, Geometry, Plan};
+use tconv::{Bytes64, Element, Error, Geometry, Plan, Structure};
 
 use super::block::{Block, Crew};
 use super::cache::{CacheMode, Sweeper, touch};
+use crate::data;
 
 /// A candidate of a sitting.
 pub trait Contender {
@@ -46,11 +47,14 @@ struct Work<T> {
 }
 
 impl<T: Element> Buffers<T> {
-    /// Random input and weights in −1..1, by `seed`; everything is touched.
-    pub fn new(geometry: &Geometry, seed: u64) -> Result<Self, Error> {
+    /// Random input and weights in −1..1, by `seed`, or weights of another structure; everything is touched.
+    pub fn new(geometry: &Geometry, structure: Structure, seed: u64) -> Result<Self, Error> {
         Ok(Self {
             input: Self::uniform(geometry.input_len(), seed)?,
-            weights: Self::uniform(geometry.weight_len(), seed ^ 1)?,
+            weights: match structure {
+                Structure::General => Self::uniform(geometry.weight_len(), seed ^ 1)?,
+                Structure::Separable => data::cast(&data::bilinear(geometry)),
+            },
             work: RefCell::new(Work {
                 output: filled_vec("output", geometry.output_len(), T::from_f64(f64::NAN))?,
                 scratch: Vec::new(),

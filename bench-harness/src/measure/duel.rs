@@ -197,7 +197,7 @@ impl<T: Element> Setting<T> {
         let (problem, epilogue, seed) =
             (&duel.descriptor.problem, duel.descriptor.epilogue, duel.sitting.seed);
         let geometry = Geometry::new(problem)?;
-        let buffers = Buffers::new(&geometry, seed)?;
+        let buffers = Buffers::new(&geometry, duel.descriptor.structure, seed)?;
         let bias = epilogue.bias.then(|| Buffers::<T>::uniform(problem.out_channels(), !seed)).transpose()?;
         let expected = Expected::new(&geometry, &buffers, epilogue, bias.as_deref(), seed);
         Ok(Self { geometry, bias, expected })

@@ -92,7 +92,7 @@ impl Job<'_> {
         let (problem, epilogue) = (&self.descriptor.problem, self.descriptor.epilogue);
         let geometry = Geometry::new(problem)?;
         (self.tell)("filling buffers");
-        let buffers = Buffers::<T>::new(&geometry, self.seed)?;
+        let buffers = Buffers::<T>::new(&geometry, self.descriptor.structure, self.seed)?;
         let bias =
             epilogue.bias.then(|| Buffers::<T>::uniform(problem.out_channels(), !self.seed)).transpose()?;
         let mut weights = Weights::new(&buffers.weights);

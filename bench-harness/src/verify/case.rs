@@ -2,7 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+<<<<<<< HEAD
 use tconv::{Activation, Dtype, Epilogue, Exactness, Geometry, Isa, Layout, Norms, Oracle, Tensor};
+=======
+use tconv::{
+    Activation, Dtype, Epilogue, Exactness, Geometry, Isa, Layout, Oracle, Structure, Tensor, Weights,
+};
+>>>>>>> 800e37f (separable: outer products of one input channel, a pass for each axis)
 
 use super::judge::{Digest, Places, Rule, Truth};
 use crate::data::{self, Numbers, Tensors};
@@ -20,6 +26,7 @@ const WHOLE: u128 = 4_000_000;
 pub struct Case {
     /// Bias and activation.
     pub epilogue: Epilogue,
+    structure: Structure,
     geometry: Geometry,
     layout: Option<Layout>,
     dtype: Option<Dtype>,
@@ -38,6 +45,7 @@ impl Case {
         let case = &set.cases[index];
         Self {
             epilogue: Epilogue { bias: case.bias, ..Epilogue::NONE },
+            structure: Structure::General,
             geometry: case.geometry.clone(),
             layout: None,
             dtype: None,
@@ -49,6 +57,7 @@ impl Case {
     pub fn drawn(workload: &Workload, numbers: Numbers, seed: u64) -> Result<Self, tconv::Error> {
         Ok(Self {
             epilogue: workload.epilogue,
+            structure: workload.structure,
             geometry: Geometry::new(&workload.problem.with_layout(Layout::Nchw))?,
             layout: workload.dtype.map(|_| workload.problem.layout()),
             dtype: workload.dtype,
@@ -85,7 +94,8 @@ impl Case {
         match &self.origin {
             Origin::Golden { set, index } => set.cases[*index].id.clone(),
             Origin::Drawn { .. } => {
-                workloads::descriptor(self.geometry.problem().with_layout(layout), dtype, self.epilogue)
+                let problem = self.geometry.problem().with_layout(layout);
+                workloads::descriptor(problem, dtype, self.epilogue, self.structure)
             }
         }
     }
@@ -126,6 +136,7 @@ impl Case {
             }
             Origin::Drawn { numbers, seed } => {
                 let tensors = Tensors::draw(&geometry, self.epilogue.bias, *numbers, *seed);
+                let tensors = tensors.with_structure(&geometry, self.structure, *numbers, *seed);
                 let exact = *numbers == Numbers::Integer
                     && data::integer_range(&geometry).is_some()
                     && matches!(self.epilogue.activation, Activation::Identity | Activation::Relu);

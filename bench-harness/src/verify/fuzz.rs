@@ -1,7 +1,7 @@
 //! Problems drawn at random: small in work, wide in shape.
 
 use fastrand::Rng;
-use tconv::{Activation, Axis, Epilogue, Geometry, Layout, Problem};
+use tconv::{Activation, Axis, Epilogue, Geometry, Layout, Problem, Structure};
 
 use crate::data::mix;
 use crate::workloads::Workload;
@@ -22,10 +22,12 @@ pub fn draw(seed: u64, index: u64) -> (Workload, u64) {
             break (problem, epilogue);
         }
     };
+    let structure = if random.u8(..4) == 0 { Structure::Separable } else { Structure::General };
     let workload = Workload {
         name: format!("fuzz {index}"),
         problem,
         epilogue,
+        structure,
         dtype: None,
         source: String::new(),
         tags: Vec::new(),
@@ -119,6 +121,7 @@ mod tests {
         assert!(any(|a| a.dilation > 1 && a.stride > 1) > 50);
         assert!(any(|a| a.stride > a.kernel) > 30);
         assert!(some(&|w| w.problem.groups() > 1 && w.problem.group_in() == 1) > 30);
+        assert!(some(&|w| w.structure == Structure::Separable) > 50);
         assert!(some(&|w| w.epilogue.activation == Activation::Tanh && w.epilogue.bias) > 10);
     }
 }

@@ -76,13 +76,15 @@ pub enum Ran<T> {
 impl<T: Element> Trial<'_, T> {
     /// The variants to run with what they predict, the advised one first, or why there is none.
     pub fn variants(&self) -> Result<Vec<(Variant, Cost)>, Declined> {
+        let facts = WeightFacts::scan(&self.stage.geometry, T::tensor(&self.stage.kernel))
+            .map_err(|error| Declined::because(error.to_string()))?;
         let request = Request {
             geometry: &self.stage.geometry,
             dtype: T::DTYPE,
             epilogue: self.stage.epilogue,
             accuracy: self.options.accuracy,
             target: Target { isa: self.isa, threads: self.options.threads[0] },
-            weights: Some(WeightFacts::scan(T::tensor(&self.stage.kernel))),
+            weights: Some(facts),
         };
         self.kernel.guarantees().allowed_by(request.accuracy)?;
         self.kernel.supports(&request)?;

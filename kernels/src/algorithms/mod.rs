@@ -8,6 +8,7 @@ pub mod phase_merged;
 pub mod pixel_lanes;
 pub mod polyphase;
 pub mod scatter;
+pub mod separable;
 pub mod sparse_csr;
 pub mod weight_streaming;
 pub mod winograd;

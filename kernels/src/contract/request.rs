@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::separable::Separable;
 use crate::error::Error;
 use crate::machine::isa::Target;
 use crate::machine::tensor::{Dtype, Element, Tensor};
+use crate::problem::descriptor::Structure;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Accuracy;
@@ -32,12 +34,34 @@ pub struct Request<'a> {
 pub struct WeightFacts {
     /// No weight is NaN or infinite.
     pub all_finite: bool,
+    /// Whether each output channel has one input channel and an outer product for a kernel.
+    pub separable: Separable,
 }
 
 impl WeightFacts {
-    /// Scans the weights.
-    pub fn scan(weights: Tensor<'_>) -> Self {
-        Self { all_finite: weights.all_finite() }
+    /// Scans the weights, whose length was checked.
+    pub fn scan(geometry: &Geometry, weights: Tensor<'_>) -> Result<Self, Error> {
+        let all_finite = weights.all_finite();
+        let separable = match weights {
+            _ if !all_finite => Separable::NotFinite,
+            Tensor::F32(weights) => Separable::scan(geometry, weights)?,
+            Tensor::F64(weights) => Separable::scan(geometry, weights)?,
+        };
+        Ok(Self { all_finite, separable })
+    }
+
+    /// Of weights of which nobody knows more than their structure.
+    pub fn assumed(structure: Structure) -> Option<Self> {
+        (structure == Structure::Separable)
+            .then_some(Self { all_finite: true, separable: Separable::Yes { blocks: 0, stored: 0 } })
+    }
+
+    /// As measured choices tell weights apart.
+    pub fn structure(&self) -> Structure {
+        match self.separable {
+            Separable::Yes { .. } => Structure::Separable,
+            _ => Structure::General,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::machine::tensor::{Dtype, Element, Tensor};
 use crate::planning::choice::{self, Choice, Choices, ChosenBy, Estimate, Key, Sources};
 use crate::planning::plan::Plan;
 use crate::planning::registry::Registry;
+use crate::problem::descriptor::Descriptor;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::{Accuracy, Problem};
@@ -113,6 +114,13 @@ impl Planner {
         self.verdicts(&self.request(&geometry, dtype, epilogue, weights)?)
     }
 
+    /// The same where the values of the weights are not at hand, but their structure is.
+    pub fn explain_descriptor(&self, descriptor: &Descriptor) -> Result<Vec<Verdict>, Error> {
+        let geometry = Geometry::new(&descriptor.problem)?;
+        let request = self.request(&geometry, descriptor.dtype, descriptor.epilogue, None)?;
+        self.verdicts(&Request { weights: WeightFacts::assumed(descriptor.structure), ..request })
+    }
+
     /// Makes a plan: checks the weights, asks the kernels, packs for the first that agrees.
     pub fn plan<T: Element>(
         &self,
@@ -177,7 +185,7 @@ impl Planner {
             epilogue,
             accuracy: self.accuracy,
             target: target.with_threads(target.threads),
-            weights: weights.map(WeightFacts::scan),
+            weights: weights.map(|weights| WeightFacts::scan(geometry, weights)).transpose()?,
         })
     }
 

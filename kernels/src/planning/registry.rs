@@ -8,6 +8,7 @@ use crate::algorithms::phase_merged::PhaseMerged;
 use crate::algorithms::pixel_lanes::PixelLanes;
 use crate::algorithms::polyphase::Polyphase;
 use crate::algorithms::scatter::Scatter;
+use crate::algorithms::separable::Separable;
 use crate::algorithms::sparse_csr::SparseCsr;
 use crate::algorithms::weight_streaming::WeightStreaming;
 use crate::algorithms::winograd::Winograd;
@@ -32,6 +33,7 @@ impl Registry {
                 &PixelLanes,
                 &PhaseMerged,
                 &DepthToSpace,
+                &Separable,
                 &Depthwise,
                 &WeightStreaming,
                 &Polyphase,

@@ -14,6 +14,16 @@ use super::problem::{Axis, Layout, Problem};
 use crate::error::Error;
 use crate::machine::tensor::Dtype;
 
+/// What is known of the weights' values, where it makes a difference to the choice of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Structure {
+    /// Nothing.
+    #[default]
+    General,
+    /// Each output channel has weights from one input channel, whose kernel is an outer product: bilinear upsampling.
+    Separable,
+}
+
 /// A problem, its element type and its epilogue: prints as one line, and is parsed from it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Descriptor {
@@ -23,6 +33,8 @@ pub struct Descriptor {
     pub dtype: Dtype,
     /// Bias and activation.
     pub epilogue: Epilogue,
+    /// Of the weights.
+    pub structure: Structure,
 }
 
 impl fmt::Display for Descriptor {
@@ -48,6 +60,9 @@ impl fmt::Display for Descriptor {
         field("d", Some("1"), &|a| a.dilation.to_string())?;
         if p.groups() != 1 {
             write!(f, ":g{}", p.groups())?;
+        }
+        if self.structure == Structure::Separable {
+            f.write_str(":separable")?;
         }
         if self.epilogue.bias {
             f.write_str(":bias")?;
@@ -88,6 +103,7 @@ impl FromStr for Descriptor {
             problem: Problem::new(batch, cin, cout, fields.groups, &fields.axes, fields.layout)?,
             dtype: fields.dtype,
             epilogue: fields.epilogue,
+            structure: fields.structure,
         })
     }
 }
@@ -102,6 +118,7 @@ struct Fields {
     groups: usize,
     axes: Vec<Axis>,
     epilogue: Epilogue,
+    structure: Structure,
 }
 
 const ORDER: &str = "dtype:layout:NxCxspatial:o…:k…";
@@ -126,9 +143,9 @@ impl Fields {
             return Err(format!("{} spatial axes: 1 to 3 are expected", inputs.len()));
         }
         let axes = inputs.iter().map(|&input| Axis { input, ..Axis::UNIT }).collect();
-        let epilogue = Epilogue::NONE;
+        let (epilogue, structure) = (Epilogue::NONE, Structure::General);
         let mut fields =
-            Self { dtype, layout, batch, in_channels, out_channels: 0, groups: 1, axes, epilogue };
+            Self { dtype, layout, batch, in_channels, out_channels: 0, groups: 1, axes, epilogue, structure };
         let mut seen: Vec<&str> = Vec::new();
         for part in parts {
             let key = fields.field(part)?;
@@ -148,13 +165,19 @@ impl Fields {
     /// Reads one field and tells its key.
     fn field(&mut self, part: &str) -> Result<&'static str, String> {
         let unknown = || {
-            format!("unknown field '{part}' (o, k, s, p, op, d, g, bias, relu, leaky, clamp, sigmoid, tanh)")
+            format!(
+                "unknown field '{part}' (o, k, s, p, op, d, g, separable, bias, relu, leaky, clamp, sigmoid, tanh)"
+            )
         };
         let mut activate = |activation| {
             self.epilogue.activation = activation;
             Ok("activation")
         };
         match part {
+            "separable" => {
+                self.structure = Structure::Separable;
+                return Ok("separable");
+            }
             "bias" => {
                 self.epilogue.bias = true;
                 return Ok("bias");

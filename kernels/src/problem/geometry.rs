@@ -115,6 +115,20 @@ impl AxisGeometry {
         Ok(Self { axis, output, phases })
     }
 
+    /// Inputs relative to a position of a phase (number q of its outputs) that taps of any phase may read.
+    pub fn reach(&self) -> Range<i64> {
+        let of = |p: &Phase| p.base - ((p.taps - 1) * p.input_step) as i64..p.base + 1;
+        let live = self.phases.iter().filter(|p| p.taps > 0).map(of);
+        live.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+
+    /// The phase of an output, and its position in the phase.
+    #[inline(always)]
+    pub fn phase_of(&self, output: usize) -> (&Phase, usize) {
+        let stride = self.axis.stride;
+        (&self.phases[output % stride], output / stride)
+    }
+
     /// Pairs (input, tap) that land inside the output (T).
     pub fn landing_pairs(&self) -> u128 {
         self.phases.iter().map(|p| (0..p.taps).map(|m| p.valid_outputs(m).len() as u128).sum::<u128>()).sum()

@@ -8,7 +8,6 @@ use crate::machine::roofs::Roofs;
 use crate::machine::scratch::Scratch;
 use crate::microkernels::row_pass::Form;
 use crate::microkernels::row_tile::{Lanes, PAIR, max_vectors};
-use crate::problem::geometry::AxisGeometry;
 use crate::problem::problem::Layout;
 
 /// Padded input rows of one worker, at most (bytes): they stay in the level-1 cache, beside what is read and written.
@@ -66,13 +65,6 @@ pub struct Blocking {
     pub phases_len: usize,
 }
 
-/// Inputs relative to a position that the taps of any phase may read.
-fn reach(axis: &AxisGeometry) -> Range<i64> {
-    let of = |p: &crate::problem::geometry::Phase| p.base - ((p.taps - 1) * p.input_step) as i64..p.base + 1;
-    let live = axis.phases.iter().filter(|p| p.taps > 0).map(of);
-    live.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
-}
-
 impl Blocking {
     pub fn new(request: &Request<'_>) -> Self {
         let (g, p) = (request.geometry, request.geometry.problem());
@@ -80,7 +72,7 @@ impl Blocking {
         let lanes = request.target.isa.f32_lanes() * 4 / size;
         let vectors = max_vectors(request.target.isa.registers());
         let [az, ay, ax] = g.axes();
-        let (reach_y, reach_x) = (reach(ay), reach(ax));
+        let (reach_y, reach_x) = (ay.reach(), ax.reach());
         let span = |r: &Range<i64>| (r.end - r.start) as usize;
         let (lanes_are, unit, units) = match p.layout() {
             Layout::Nchw => (Lanes::Positions, 1, p.out_channels()),

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::pairs::phase_of;
 use super::run::PreparedDepthwise;
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::activation::activate;
@@ -38,7 +37,7 @@ impl<T: Float> Outputs<'_, T> {
     fn sum(&self, channel: usize, output: [usize; 3]) -> T {
         let (plan, g) = (self.plan, &self.plan.geometry);
         let axes = g.axes();
-        let [(pz, qz), (py, qy), (px, qx)] = [0, 1, 2].map(|a| phase_of(&axes[a], output[a]));
+        let [(pz, qz), (py, qy), (px, qx)] = [0, 1, 2].map(|a| axes[a].phase_of(output[a]));
         let [_, kh, kw] = g.kernel();
         let from = channel / g.problem().group_out();
         let mut sum = plan.bias[channel];

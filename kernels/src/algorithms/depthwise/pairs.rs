@@ -103,18 +103,11 @@ fn collect(count: usize, pair: impl Fn(usize) -> Pair) -> Result<Vec<Pair>, Erro
 /// The taps that meet the input in `count` (1 or 2) output rows from `output` on.
 pub fn valid_runs(axis: &AxisGeometry, output: usize, count: usize, steps: Steps) -> [Run; 3] {
     let taps = |output: usize| {
-        let (phase, q) = phase_of(axis, output);
+        let (phase, q) = axis.phase_of(output);
         let valid = phase.valid_taps(q);
         Taps { first: phase.input_index(q, valid.start), start: valid.start, len: valid.len() }
     };
     let b = if count == PAIR { taps(output + 1) } else { Taps::NONE };
-    let sides = [phase_of(axis, output).0, phase_of(axis, output + count - 1).0];
+    let sides = [axis.phase_of(output).0, axis.phase_of(output + count - 1).0];
     runs(&spans(taps(output), b, axis.phases[0].input_step.max(1)), sides, steps)
-}
-
-/// The phase of an output, and its position in the phase.
-#[inline(always)]
-pub fn phase_of(axis: &AxisGeometry, output: usize) -> (&Phase, usize) {
-    let stride = axis.axis.stride;
-    (&axis.phases[output % stride], output / stride)
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::blocking::Blocking;
 use super::exact::{Outputs, exact_rows};
-use super::pairs::{Pair, Steps, phase_of, row_pairs, valid_runs, x_pairs};
+use super::pairs::{Pair, Steps, row_pairs, valid_runs, x_pairs};
 use super::rows::Source;
 use super::store::{Place, Tile};
 use crate::contract::kernel::Prepared;
@@ -221,7 +221,7 @@ impl<T: Float> Piece<'_, '_, T> {
     fn rows<S: Simd>(&mut self, simd: S, z: usize, y: Range<usize>) {
         let (plan, g, b) = (self.plan, &self.plan.geometry, &self.plan.blocking);
         let [az, ay, ax] = g.axes();
-        let (pz, qz) = phase_of(az, z);
+        let (pz, qz) = az.phase_of(z);
         let depth = pz.valid_taps(qz);
         let source = Source::new(g, b, self.input, (self.image, self.channel, self.channels), self.x.start);
         let [_, kh, kw] = g.kernel();

@@ -15,7 +15,7 @@
 mod prepared;
 
 use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
-use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, WeightFacts, Weights};
+use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
 use crate::machine::roofs::Roofs;
 use crate::machine::scratch;
 use crate::machine::tensor::{Dtype, Tensor};
@@ -54,7 +54,7 @@ impl Kernel for ZeroInsert {
 
     fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
         if let Some(facts) = request.weights {
-            require_finite(facts)?;
+            require_finite(facts.all_finite)?;
         }
         let blocks = Blocks::new(request.geometry, request.target.threads);
         let (bytes, limit) = (blocks.scratch_bytes(request.dtype), scratch::limit());
@@ -115,11 +115,11 @@ impl Kernel for ZeroInsert {
 
 /// Declines weights that are not finite.
 fn scan(kernel: Tensor<'_>) -> Result<(), Declined> {
-    require_finite(WeightFacts::scan(kernel))
+    require_finite(kernel.all_finite())
 }
 
-fn require_finite(facts: WeightFacts) -> Result<(), Declined> {
-    if facts.all_finite {
+fn require_finite(all_finite: bool) -> Result<(), Declined> {
+    if all_finite {
         return Ok(());
     }
     Err(Declined::because("it multiplies inserted zeros, and some weights are not finite (0·∞ is NaN)"))

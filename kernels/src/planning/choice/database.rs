@@ -11,8 +11,8 @@ use crate::machine::fingerprint::Fingerprint;
 use crate::machine::isa::Isa;
 use crate::machine::tensor::Dtype;
 use crate::planning::registry::Registry;
-use crate::problem::descriptor::Descriptor;
-use crate::problem::epilogue::{Activation, Epilogue};
+use crate::problem::descriptor::{Descriptor, Structure};
+use crate::problem::epilogue::Activation;
 use crate::problem::problem::Problem;
 
 /// Measured choices of this machine: read once, then looked up.
@@ -41,21 +41,23 @@ pub(in crate::planning) struct Key {
     pub(super) threads: usize,
     bias: bool,
     activation: u8,
+    pub(super) structure: Structure,
 }
 
 impl Key {
     pub(in crate::planning) fn of(request: &Request<'_>) -> Self {
         let target = request.target;
-        Self::new(
-            *request.geometry.problem(),
-            request.dtype,
-            request.epilogue,
-            target.isa.name(),
-            target.threads,
-        )
+        let descriptor = Descriptor {
+            problem: *request.geometry.problem(),
+            dtype: request.dtype,
+            epilogue: request.epilogue,
+            structure: request.weights.map(|facts| facts.structure()).unwrap_or_default(),
+        };
+        Self::new(descriptor, target.isa.name(), target.threads)
     }
 
-    fn new(problem: Problem, dtype: Dtype, epilogue: Epilogue, isa: &'static str, threads: usize) -> Self {
+    fn new(descriptor: Descriptor, isa: &'static str, threads: usize) -> Self {
+        let Descriptor { problem, dtype, epilogue, structure } = descriptor;
         // What an activation costs depends on its kind, not on its parameters.
         let activation = match epilogue.activation {
             Activation::Identity => 0,
@@ -65,7 +67,7 @@ impl Key {
             Activation::Sigmoid => 4,
             Activation::Tanh => 5,
         };
-        Self { problem, dtype, isa, threads, bias: epilogue.bias, activation }
+        Self { problem, dtype, isa, threads, bias: epilogue.bias, activation, structure }
     }
 }
 
@@ -227,8 +229,7 @@ fn check(line: Line, machine: &str) -> Result<Entry, String> {
         return Err(format!("{}: no candidate has a time", line.problem));
     }
     measured.sort_by(|a, b| a.ns[0].total_cmp(&b.ns[0]));
-    let Descriptor { problem, dtype, epilogue } = descriptor;
-    let key = Key::new(problem, dtype, epilogue, isa.name(), line.threads);
+    let key = Key::new(descriptor, isa.name(), line.threads);
     let others = line.candidates.iter().filter(|c| !matches!(c, Candidate::Measured(_)));
     Ok(Entry { key, measured, others: others.map(|c| c.kernel().to_owned()).collect() })
 }

@@ -10,7 +10,7 @@ use super::database::{Entry, Key};
 use super::estimate::{ChosenBy, Estimate, Sources};
 use super::line::Measured;
 use crate::contract::kernel::Kernel;
-use crate::contract::request::Request;
+use crate::contract::request::{Request, WeightFacts};
 use crate::machine::isa::Target;
 use crate::machine::measured::SPREADS;
 use crate::problem::descriptor::Descriptor;
@@ -95,7 +95,7 @@ impl Neighbour<'_> {
             epilogue: self.epilogue,
             accuracy: self.accuracy,
             target: self.target,
-            weights: None,
+            weights: WeightFacts::assumed(self.entry.key.structure),
         };
         kernel.supports(&request).ok()?;
         let variant = kernel.variants(&request).into_iter().next()?;
@@ -103,7 +103,8 @@ impl Neighbour<'_> {
     }
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor { problem: self.entry.key.problem, dtype: self.entry.key.dtype, epilogue: Epilogue::NONE }
+        let Key { problem, dtype, structure, .. } = self.entry.key;
+        Descriptor { problem, dtype, epilogue: Epilogue::NONE, structure }
     }
 }
 

@@ -2,11 +2,7 @@
 //!
 //! All values are f32, so that one set of inputs serves both types and the oracle without rounding.
 
-<<<<<<< HEAD
-use tconv::{Dtype, Element, Geometry, Layout, Weights};
-=======
-use tconv::{Dtype, Element, Geometry, Layout, Structure};
->>>>>>> 800e37f (separable: outer products of one input channel, a pass for each axis)
+use tconv::{Dtype, Element, Geometry, Layout, Structure, Weights};
 
 /// Number `i` of the stream `seed` (splitmix64).
 pub fn mix(seed: u64, i: u64) -> u64 {

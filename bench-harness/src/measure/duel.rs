@@ -66,7 +66,7 @@ impl Duel<'_> {
         let mut random = fastrand::Rng::with_seed(sitting.seed);
         let mut gap = || Vec::<u8>::with_capacity(random.usize(1..GAP));
         let mut gaps = vec![gap()];
-        let buffers = Buffers::<T>::new(&setting.geometry, self.sitting.seed)?;
+        let buffers = Buffers::<T>::new(&setting.geometry, self.descriptor.structure, self.sitting.seed)?;
         let (mut plans, mut firsts): (Vec<Plan<T>>, Vec<_>) = Default::default();
         for side in SIDES {
             let (name, weights) = (names[side], setting.weights(&buffers));
@@ -99,7 +99,7 @@ impl Duel<'_> {
     /// Two programs, of each two processes, in the order of [`SIDES`].
     pub fn programs<T: Element>(&self, visitors: &mut Visitors) -> Result<Outcome, Failure> {
         let setting = Setting::<T>::new(self)?;
-        let buffers = Buffers::<T>::new(&setting.geometry, self.sitting.seed)?;
+        let buffers = Buffers::<T>::new(&setting.geometry, self.descriptor.structure, self.sitting.seed)?;
         let tensors = (&buffers.input[..], &buffers.weights[..], setting.bias.as_deref());
         let files = live::write_tensors(visitors.folder(), &self.descriptor, &setting.geometry, tensors)
             .map_err(|e| Failure(format!("the tensors cannot be written to files: {e}")))?;

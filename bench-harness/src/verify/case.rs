@@ -2,13 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-<<<<<<< HEAD
-use tconv::{Activation, Dtype, Epilogue, Exactness, Geometry, Isa, Layout, Norms, Oracle, Tensor};
-=======
 use tconv::{
-    Activation, Dtype, Epilogue, Exactness, Geometry, Isa, Layout, Oracle, Structure, Tensor, Weights,
+    Activation, Dtype, Epilogue, Exactness, Geometry, Isa, Layout, Norms, Oracle, Structure, Tensor,
 };
->>>>>>> 800e37f (separable: outer products of one input channel, a pass for each axis)
 
 use super::judge::{Digest, Places, Rule, Truth};
 use crate::data::{self, Numbers, Tensors};

@@ -146,20 +146,19 @@ impl<T: Element> Factors<T> {
         Ok(Self { lines: [line(kernel[0])?, line(kernel[1])?, line(kernel[2])?] })
     }
 
-    /// The factor of each tap along an axis (z, y, x). The first axis of (z, x, y) that has more than one tap carries the
-    /// scale; the others' largest is 1: whoever goes through the axes in this order overflows only where a sum of products
-    /// nearly does.
+    /// The factor of each tap along an axis (z, y, x).
     pub fn line(&self, axis: usize) -> &[T] {
         &self.lines[axis]
     }
 
     /// Finds the factors of a block of finite weights; false where there are none within rounding.
     ///
-    /// They are the lines through the largest weight, the scale divided out of two of them: exact for bilinear kernels
-    /// whose sizes are powers of two, and whatever they are, their product is compared with every weight.
+    /// They are the lines through the largest weight, divided so that their product there is that weight again: by equal
+    /// parts of it if that makes all products exact, as with bilinear kernels whose sizes are powers of two; else all of it
+    /// stays with the first axis of (z, x, y) that has several taps. Either way no pass in that order overflows by far
+    /// before the sum of products does. Whatever they are, their product is compared with every weight.
     pub fn find(&mut self, block: &[T]) -> bool {
         let kernel = [0, 1, 2].map(|axis| self.lines[axis].len());
-        let [_, kh, kw] = kernel;
         let largest = |(at, most): (usize, f64), (i, w): (usize, &T)| {
             let size = w.to_f64().abs();
             if size > most { (i, size) } else { (at, most) }
@@ -167,21 +166,49 @@ impl<T: Element> Factors<T> {
         let (pivot, size) = block.iter().enumerate().fold((0, 0.0), largest);
         let carrier = [0, 2, 1].into_iter().find(|&axis| kernel[axis] > 1).unwrap_or(2);
         let scale = if size > 0.0 { block[pivot].to_f64() } else { 1.0 };
-        for (axis, step) in [kh * kw, kw, 1].into_iter().enumerate() {
-            let first = pivot - pivot / step % kernel[axis] * step;
-            for (k, factor) in self.lines[axis].iter_mut().enumerate() {
-                let weight = block[first + k * step];
-                *factor = if axis == carrier { weight } else { T::from_f64(weight.to_f64() / scale) };
+        let several = axes(kernel);
+        // What a line through the largest weight has too much: the equal parts that belong to the other axes.
+        let (others, sign) = match several {
+            2 => (scale.abs().sqrt(), scale.signum()),
+            3 => (scale.abs().cbrt().powi(2), 1.0),
+            _ => (1.0, 1.0),
+        };
+        let equal = [0, 1, 2].map(|axis| match axis {
+            _ if axis == carrier => others * sign,
+            _ if kernel[axis] > 1 => others,
+            _ => scale,
+        });
+        let carried = [0, 1, 2].map(|axis| if axis == carrier { 1.0 } else { scale });
+        let allowed = Self::deviation(several) * T::DTYPE.unit_roundoff();
+        [(equal, 0.0), (carried, allowed)].into_iter().any(|(scales, allowed)| {
+            self.divide(block, pivot, scales);
+            self.lie_within(allowed, block)
+        })
+    }
+
+    /// The lines through weight `pivot`, divided by the scales.
+    fn divide(&mut self, block: &[T], pivot: usize, scales: [f64; 3]) {
+        let [_, kh, kw] = [0, 1, 2].map(|axis| self.lines[axis].len());
+        for ((line, scale), step) in self.lines.iter_mut().zip(scales).zip([kh * kw, kw, 1]) {
+            let first = pivot - pivot / step % line.len() * step;
+            for (k, factor) in line.iter_mut().enumerate() {
+                *factor = T::from_f64(block[first + k * step].to_f64() / scale);
             }
         }
-        let unit = T::DTYPE.unit_roundoff();
-        let allowed = Self::deviation(axes(kernel)) * unit;
-        let [z, y, x] = self.lines.each_ref().map(|line| line.iter().map(|f| f.to_f64()));
-        let outer = z.flat_map(|z| y.clone().map(move |y| (z, y)));
-        let products = outer.flat_map(|(z, y)| x.clone().map(move |x| [z, y, x]));
-        products.zip(block).all(|(factors, weight)| {
-            let weight = weight.to_f64();
-            deviation::<T>(factors, weight).abs() <= allowed * weight.abs()
+    }
+
+    /// Whether all products lie so near to the weights, relative to these.
+    fn lie_within(&self, allowed: f64, block: &[T]) -> bool {
+        let [z, y, x] = &self.lines;
+        let mut weights = block.iter();
+        z.iter().all(|z| {
+            y.iter().all(|y| {
+                x.iter().zip(&mut weights).all(|(x, weight)| {
+                    let weight = weight.to_f64();
+                    let factors = [z, y, x].map(|factor| factor.to_f64());
+                    deviation::<T>(factors, weight).abs() <= allowed * weight.abs()
+                })
+            })
         })
     }
 }
@@ -216,7 +243,8 @@ mod tests {
     fn products<T: Element>(factors: &Factors<T>) -> Vec<f64> {
         let line = |axis| factors.line(axis).iter().map(|f: &T| f.to_f64()).collect::<Vec<_>>();
         let (z, y, x) = (line(0), line(1), line(2));
-        z.iter().flat_map(|z| y.iter().flat_map(|y| x.iter().map(move |x| z * y * x))).collect()
+        let zy: Vec<f64> = z.iter().flat_map(|z| y.iter().map(move |y| z * y)).collect();
+        zy.iter().flat_map(|zy| x.iter().map(move |x| zy * x)).collect()
     }
 
     fn bilinear_of<T: Element>() {

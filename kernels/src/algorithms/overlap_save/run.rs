@@ -6,7 +6,7 @@ use super::blocking::{Blocking, Task};
 use super::fourier::Fourier;
 use super::pack::{column, pack_group};
 use crate::contract::kernel::Prepared;
-use crate::contract::request::{Declined, Refusal, Request, WeightFacts, Weights};
+use crate::contract::request::{Declined, Refusal, Request, Weights};
 use crate::machine::isa::Isa;
 use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
@@ -54,7 +54,7 @@ impl<T: Float> PreparedOverlapSave<T> {
     }
 
     fn pack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {
-        if !WeightFacts::scan(weights.kernel).all_finite {
+        if !weights.kernel.all_finite() {
             return Err(Declined::because("a spectrum of weights that are not finite says nothing").into());
         }
         let (kernel, bias) = weights.typed::<T>()?;

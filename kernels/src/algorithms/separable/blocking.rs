@@ -9,7 +9,10 @@ use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
 /// Widened rows of one worker (bytes): they stay in the level-1 cache, beside what is written.
-const RING_BYTES: usize = 16 << 10;
+const RING_BYTES: usize = 24 << 10;
+/// Vectors that are made before they are read: the loads then meet stores that have left the store buffer. And rows, at most.
+const VECTORS_AHEAD: usize = 64;
+const ROWS_AHEAD: usize = 8;
 /// Rows that tell which inputs are not finite, of one worker (bytes).
 const SUSPECT_BYTES: usize = 128 << 10;
 /// A task that is shorter does not pay for its way to another thread (nanoseconds).
@@ -22,6 +25,8 @@ const BAND_ROWS: usize = 16;
 const LEAST_POSITIONS: usize = 4;
 /// Strides up to this are interleaved from phases; beyond, a vector holds neighbouring outputs of one position.
 const MOST_INTERLEAVED: usize = 4;
+/// Inputs that meet an output along x, where phases are interleaved in registers: those that there is code for.
+const SPANS: Range<usize> = 2..4;
 /// Bytes per nanosecond of input and output, measured on Zen 4: of the first bytes, which stay in the last cache, and of the
 /// rest. And the part of the peak that the passes reach beside their loads.
 const CACHED_BYTES: f64 = 8e6;
@@ -32,8 +37,13 @@ const SHARE_OF_PEAK: f64 = 0.5;
 /// How a row is widened along x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Widening {
-    /// Channels first: lanes are positions, phases are interleaved.
+    /// Channels first: lanes are positions, phases are interleaved, through memory.
     Phases,
+    /// Channels first: the same in registers; `span` inputs meet the outputs of a position.
+    Interleaved {
+        /// Inputs that any of them may read.
+        span: usize,
+    },
     /// Channels first: lanes are the outputs of one position, `span` inputs meet them.
     Outputs {
         /// Inputs that any of them may read.
@@ -64,6 +74,8 @@ pub struct Blocking {
     /// Widened rows at hand (a power of two), and elements of one.
     pub ring: usize,
     pub wide: usize,
+    /// Rows that are made at once.
+    pub ahead: usize,
     /// Elements of a padded row of inputs.
     pub narrow: usize,
     /// Elements of a phase that waits for being interleaved, and how many wait.
@@ -96,16 +108,24 @@ impl Blocking {
         let (widening, unit, channels, units) = match p.layout() {
             Layout::Nhwc => (Widening::Channels, p.out_channels(), 1, 1),
             Layout::Nchw => {
-                let by_outputs = ax.axis.stride > MOST_INTERLEAVED && step == 1;
-                let widening =
-                    if by_outputs { Widening::Outputs { span: span(&reach_x) } } else { Widening::Phases };
+                let span = span(&reach_x);
+                let whole = ax.phases.len() == ax.axis.stride;
+                let widening = match ax.axis.stride {
+                    1 | 2 | 4 if step == 1 && whole && SPANS.contains(&span) => {
+                        Widening::Interleaved { span }
+                    }
+                    stride if stride > MOST_INTERLEAVED && step == 1 => Widening::Outputs { span },
+                    _ => Widening::Phases,
+                };
                 // The channels of a group share what tells which of its inputs are not finite.
                 let channels = if diagonal { p.group_out() } else { 1 };
                 (widening, 1, channels, p.out_channels() / channels)
             }
         };
 
-        let ring = span(&reach_y).min(g.input()[1]).max(1).next_power_of_two();
+        let wide_vectors = (ax.output.saturating_mul(unit)).div_ceil(lanes);
+        let ahead = (VECTORS_AHEAD / wide_vectors).clamp(1, ROWS_AHEAD);
+        let ring = (span(&reach_y).max(1) + ahead - 1).min(g.input()[1]).next_power_of_two();
         let all = ax.phases.iter().map(|p| p.outputs).max().unwrap_or(0).max(1);
         let least = if unit == 1 { lanes } else { LEAST_POSITIONS };
         let stride = ax.axis.stride;
@@ -116,7 +136,10 @@ impl Blocking {
         let x_pieces = all.div_ceil(positions);
         let line = 64 / size;
         // A store of whole vectors reaches beyond the last output.
-        let over = if let Widening::Outputs { .. } = widening { ax.phases.len() + lanes } else { lanes };
+        let over = match widening {
+            Widening::Outputs { .. } | Widening::Interleaved { .. } => ax.phases.len() * lanes,
+            _ => lanes,
+        };
         let wide = (positions.saturating_mul(stride).min(ax.output) * unit + over).next_multiple_of(line);
         // Taps far apart make rows that nobody has room for: `slot` says so.
         let narrow = (positions.saturating_add(span(&reach_x))).saturating_mul(unit).min(usize::MAX / 256);
@@ -163,6 +186,7 @@ impl Blocking {
             depth,
             ring,
             wide,
+            ahead,
             narrow,
             waiting,
             phases,
@@ -177,15 +201,15 @@ impl Blocking {
         }
     }
 
-    /// Elements of one worker's scratch: the row, what is added to it, phases, suspects, the ring.
+    /// Elements of one worker's scratch.
     pub fn slot(&self) -> usize {
         self.parts().iter().fold(0, |sum, part| sum.saturating_add(*part).min(isize::MAX as usize / 64))
     }
 
-    /// Elements of each part of the scratch.
+    /// Elements of each part of the scratch: rows, what is added to one, phases, suspects, the ring.
     pub fn parts(&self) -> [usize; 5] {
         [
-            self.narrow,
+            self.ahead.saturating_mul(self.narrow),
             self.narrow,
             self.waiting.saturating_mul(self.phases),
             (self.suspects * self.depth).saturating_mul(self.narrow),
@@ -218,7 +242,9 @@ impl Blocking {
         let channels = geometry.problem().out_channels();
         match self.widening {
             Widening::Phases => kx * channels,
-            Widening::Outputs { span } => channels * span * self.columns(geometry),
+            Widening::Outputs { span } | Widening::Interleaved { span } => {
+                channels * span * self.columns(geometry)
+            }
             Widening::Channels => kx * self.padded(),
         }
     }
@@ -250,7 +276,7 @@ impl Blocking {
     /// `"avx512-x16"`: lanes along x or channels; `-diagonal` where most of the stored weights are zeros.
     pub fn name(&self, request: &Request<'_>) -> String {
         let lanes_are = match self.widening {
-            Widening::Phases => "x",
+            Widening::Phases | Widening::Interleaved { .. } => "x",
             Widening::Outputs { .. } => "s",
             Widening::Channels => "c",
         };

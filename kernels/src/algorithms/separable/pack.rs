@@ -74,7 +74,7 @@ impl<T: Float> Packed<T> {
         for (k, factor) in factors.line(0).iter().enumerate() {
             self.z[at(kz, k)] = *factor;
         }
-        let Widening::Outputs { span } = b.widening else {
+        let (Widening::Outputs { span } | Widening::Interleaved { span }) = b.widening else {
             for (k, factor) in factors.line(2).iter().enumerate() {
                 self.x[at(kx, k)] = *factor;
             }

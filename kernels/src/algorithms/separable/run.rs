@@ -88,7 +88,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let Self { plan, input, output, slot, pieces } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
         let mut rest = slot;
-        let [row, added, waiting, suspects, ring] = b.parts().map(|len| {
+        let [rows, added, waiting, suspects, ring] = b.parts().map(|len| {
             let (part, others) = std::mem::take(&mut rest).split_at_mut(len);
             rest = others;
             part
@@ -106,7 +106,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 z,
                 y: band * b.rows..((band + 1) * b.rows).min(g.output()[1]),
                 x,
-                row: &mut *row,
+                rows: &mut *rows,
                 added: &mut *added,
                 waiting: &mut *waiting,
                 suspects: &mut *suspects,
@@ -129,8 +129,8 @@ struct Piece<'a, 'o, T> {
     z: usize,
     y: Range<usize>,
     x: usize,
-    /// A row of inputs; one that is added to it.
-    row: &'a mut [T],
+    /// Some rows of inputs; one that is added to another.
+    rows: &'a mut [T],
     added: &'a mut [T],
     waiting: &'a mut [T],
     /// `[plane][row]`: NaN where some channel of the group is not finite.
@@ -195,14 +195,25 @@ impl<T: Float> Piece<'_, '_, T> {
         let mut filled = rows.start;
         for y in self.y.clone() {
             let (phase, q) = ay.phase_of(y);
-            let needed = (q as i64 + b.reach_y.end).clamp(filled as i64, rows.end as i64) as usize;
-            while filled < needed {
-                self.fetch(simd, channel, (filled, rows.start), planes.clone());
-                let wide = &mut self.ring[(filled & (b.ring - 1)) * b.wide..][..b.wide];
-                widen.run(simd, self.row, self.waiting, wide);
-                filled += 1;
+            if (filled as i64) < (q as i64 + b.reach_y.end).min(rows.end as i64) {
+                let end = (q as i64 + b.reach_y.end + b.ahead as i64 - 1).min(rows.end as i64) as usize;
+                while filled < end {
+                    let next = end.min(filled + b.ahead);
+                    for (i, y) in (filled..next).enumerate() {
+                        self.fetch(simd, channel, (y, rows.start), planes.clone(), i);
+                    }
+                    for (row, y) in self.rows.chunks_exact(b.narrow).zip(filled..next) {
+                        let wide = &mut self.ring[(y & (b.ring - 1)) * b.wide..][..b.wide];
+                        widen.run(simd, row, self.waiting, wide);
+                    }
+                    filled = next;
+                }
             }
-            let taps = phase.valid_taps(q);
+            // Almost always all of them.
+            let inside = phase.taps > 0
+                && phase.input_index(q, 0) < phase.input as i64
+                && phase.input_index(q, phase.taps - 1) >= 0;
+            let taps = if inside { 0..phase.taps } else { phase.valid_taps(q) };
             let first = if taps.is_empty() { 0 } else { phase.input_index(q, taps.start) as usize };
             let factors = if taps.is_empty() { ys } else { &ys[phase.tap(taps.start) * per_tap..] };
             let combine = Combine {
@@ -227,14 +238,22 @@ impl<T: Float> Piece<'_, '_, T> {
         }
     }
 
-    /// The row of inputs `y`; planes along z are added, each times its factor.
+    /// The row of inputs `y`, as one of those at hand; planes along z are added, each times its factor.
     #[inline(always)]
-    fn fetch<S: Simd>(&mut self, simd: S, channel: usize, (y, begin): (usize, usize), planes: Range<usize>) {
+    fn fetch<S: Simd>(
+        &mut self,
+        simd: S,
+        channel: usize,
+        (y, begin): (usize, usize),
+        planes: Range<usize>,
+        number: usize,
+    ) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let (phase, q) = g.axes()[0].phase_of(self.z);
         let kz = g.kernel()[0];
+        let row = &mut self.rows[number * b.narrow..][..b.narrow];
         if kz > 1 || planes.is_empty() {
-            self.row.fill(T::default());
+            row.fill(T::default());
         }
         for (i, tap) in planes.enumerate() {
             let z = phase.input_index(q, tap) as usize;
@@ -243,7 +262,7 @@ impl<T: Float> Piece<'_, '_, T> {
                 rows => &self.suspects[(i * rows + y - begin) * b.narrow..][..b.narrow],
             };
             if kz == 1 {
-                self.source.fetch(simd, channel, [z, y], suspects, self.row);
+                self.source.fetch(simd, channel, [z, y], suspects, row);
                 continue;
             }
             self.source.fetch(simd, channel, [z, y], suspects, self.added);
@@ -252,7 +271,7 @@ impl<T: Float> Piece<'_, '_, T> {
             match b.widening {
                 Widening::Channels => {
                     let factors = &factors[k * b.padded()..][..b.unit];
-                    let positions = self.row.chunks_exact_mut(b.unit).zip(self.added.chunks_exact(b.unit));
+                    let positions = row.chunks_exact_mut(b.unit).zip(self.added.chunks_exact(b.unit));
                     for (to, from) in positions {
                         for ((to, from), factor) in to.iter_mut().zip(from).zip(factors) {
                             *to += *from * *factor;
@@ -261,7 +280,7 @@ impl<T: Float> Piece<'_, '_, T> {
                 }
                 _ => {
                     let factor = factors[channel * kz + k];
-                    for (to, from) in self.row.iter_mut().zip(&*self.added) {
+                    for (to, from) in row.iter_mut().zip(&*self.added) {
                         *to += *from * factor;
                     }
                 }

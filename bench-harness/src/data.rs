@@ -129,7 +129,7 @@ fn outer_products(geometry: &Geometry, numbers: Numbers, seed: u64) -> Vec<f32> 
             let factors = integers(own ^ axis as u64, geometry.kernel()[axis], range);
             factors.into_iter().map(|factor| f64::from(factor) * scale).collect()
         };
-        (own % 8 != 0).then(|| ((own >> 8) as usize % group_in, [line(0), line(1), line(2)]))
+        (!own.is_multiple_of(8)).then(|| ((own >> 8) as usize % group_in, [line(0), line(1), line(2)]))
     };
     let mut number = 0;
     products(geometry, |channel| {

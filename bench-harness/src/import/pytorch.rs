@@ -303,7 +303,7 @@ mod tests {
     fn layers(text: &str, at: &[&str]) -> Result<Vec<(String, String)>, String> {
         let at: Vec<String> = at.iter().map(|s| s.to_string()).collect();
         let imported = import(text, "text", &Sizes::new(&[], &at).unwrap()).map_err(|Failure(m)| m)?;
-        let text = |w: crate::workloads::Workload| (w.name, w.descriptor(tconv::Dtype::F32));
+        let text = |w: crate::workloads::Workload| (w.name.clone(), w.descriptor(tconv::Dtype::F32));
         Ok(imported.workloads.into_iter().map(text).collect())
     }
 

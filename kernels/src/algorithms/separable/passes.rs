@@ -93,12 +93,12 @@ impl<T: Float> Widen<'_, T> {
         let (row, wide) = (&row[..vectors * lanes + SPAN - 1], &mut wide[..vectors * Z * lanes]);
         for (v, to) in wide.chunks_exact_mut(Z * lanes).enumerate() {
             let mut sums = [T::splat(simd, T::default()); Z];
-            for back in 0..SPAN {
+            for (back, factors) in factors.iter().enumerate() {
                 let at = v * lanes + SPAN - 1 - back;
                 // SAFETY: the row has a vector there, for the last of them, too.
                 let from = unsafe { row.as_ptr().add(at).cast::<T::Vector<S>>().read_unaligned() };
-                for rho in 0..Z {
-                    sums[rho] = T::mul_add(simd, factors[back][rho], from, sums[rho]);
+                for (sum, factor) in sums.iter_mut().zip(factors) {
+                    *sum = T::mul_add(simd, *factor, from, *sum);
                 }
             }
             let sums = interleave_vectors::<T, S, Z>(simd, sums);

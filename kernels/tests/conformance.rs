@@ -16,12 +16,14 @@ use tconv::{
 /// `zero-insert`: the special cases with weights that are not finite. `phase-merged`: all but dense kernels of a whole
 /// multiple of the stride along x. `depth-to-space`: all but kernels that do not overlap, of the stride along x or half of it. `depthwise`: more than one input
 /// channel in a group. `winograd-polyphase`: fewer than 32 input channels in a group, all but a few.
+/// `separable`: weights that are no outer products of one input channel, all but a few.
 /// `fft-overlap-save`: all but one axis with phases of three taps, 16 input channels and 8 neighbouring outputs.
 const DECLINES: &[(&str, usize)] = &[
     ("zero-insert", 4),
     ("pixel-lanes", 45),
     ("phase-merged", 247),
     ("depth-to-space", 230),
+    ("separable", 268),
     ("depthwise", 185),
     ("weight-streaming", 22),
     ("winograd-polyphase", 269),

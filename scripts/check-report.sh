@@ -2,7 +2,7 @@
 # Makes a report from the recorded sample and opens it in headless Chromium, at the width of a phone and of a desk: tables
 # must sort, nothing may reach the error console, the page itself may not scroll sideways.
 #
-#   scripts/check-report.sh
+#   scripts/check-report.sh [PROGRAM]      the built `tconv`; without it, it is built in release
 #
 # Exit code 3: there is no Chromium and none can be installed; it says so.
 set -euo pipefail
@@ -19,8 +19,9 @@ fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-cargo run --release --quiet --locked --package tconv-bench --bin tconv -- \
-    report bench-harness/tests/data/runs/*.jsonl -o "$folder" >/dev/null
+tconv=(cargo run --release --quiet --locked --package tconv-bench --bin tconv --)
+[[ -z ${1-} ]] || tconv=("$1")
+"${tconv[@]}" report bench-harness/tests/data/runs/*.jsonl -o "$folder" >/dev/null
 
 # The page with an ear on the console before its own script, and the test after it.
 ear='<script>window.reportErrors=[];addEventListener("error",(e)=>reportErrors.push(e.message));console.error=(...a)=>reportErrors.push(a.join(" "));</script>'

@@ -108,6 +108,12 @@ fn a_conformance_set_is_checked_and_its_errors_are_named() {
     assert_eq!(code, 2);
     assert!(error.contains("D1"), "{error}");
 
+    let (code, text, _) = tconv(&["verify", "--golden", good, "-k", "s", "--except", "^s"]);
+    assert_eq!(code, 0);
+    assert!(!text.contains("scatter") && text.contains("polyphase"), "{text}");
+    let (code, _, error) = tconv(&["verify", "--golden", good, "-k", "scatter", "--except", "scatter"]);
+    assert!(code == 2 && error.contains("leaves no kernel"), "{error}");
+
     let wrong = golden("golden-wrong", 10, 0);
     let (code, text, _) = tconv(&["verify", "--golden", wrong.to_str().expect("UTF-8"), "-k", "scatter"]);
     assert_eq!(code, 1);

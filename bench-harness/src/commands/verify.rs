@@ -45,6 +45,9 @@ pub struct Args {
     /// Kernels whose name matches
     #[arg(short, long, value_name = "RE")]
     kernel: Option<String>,
+    /// But not kernels whose name matches
+    #[arg(long, value_name = "RE")]
+    except: Option<String>,
     /// Every variant of the kernels, not only the one that they advise
     #[arg(long)]
     all_variants: bool,
@@ -72,7 +75,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<Outcome, Failure> {
-    let kernels = selection::kernels(&context.registry, args.kernel.as_deref())?;
+    let mut kernels = selection::kernels(&context.registry, args.kernel.as_deref())?;
+    if args.except.is_some() {
+        let unwanted = selection::kernels(&context.registry, args.except.as_deref())?;
+        kernels.retain(|kernel| unwanted.iter().all(|other| other.name() != kernel.name()));
+        if kernels.is_empty() {
+            return Err(Failure("--except leaves no kernel".to_owned()));
+        }
+    }
     let options = Options {
         registry: context.registry.clone(),
         isas: selection::isas(args.isa.as_deref())?,

@@ -1,6 +1,6 @@
 //! Weights that are less than they look: one input channel for each output channel, each kernel an outer product.
 //!
-//! FCN and DLA upsample by bilinear kernels, w[y][x] = f[y]·f[x]; FCN stores them as dense weights, most of whose blocks
+//! FCN and DLA upsample by bilinear kernels, `w[y][x] = f[y]·f[x]`; FCN stores them as dense weights, most of whose blocks
 //! (all taps of one pair of channels) are zeros. [`Separable`] says whether weights are of this kind, and if not, which
 //! channel is the first that is not; [`Factors`] are the lines whose product a block is.
 

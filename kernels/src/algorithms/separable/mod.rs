@@ -1,4 +1,4 @@
-//! Upsampling by outer products: weights w[z][y][x] = f[z]·f[y]·f[x] of one input channel each, recognised in the values.
+//! Upsampling by outer products: weights `w[z][y][x] = f[z]·f[y]·f[x]` of one input channel each, recognised in the values.
 //!
 //! Bilinear upsampling (FCN, DLA) is of this kind; FCN stores it as dense weights, all but the diagonal of which are
 //! zeros. Three passes, each over one axis, replace the sum over all taps. The one along y comes last: it makes all

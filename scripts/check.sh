@@ -18,7 +18,7 @@ esac
 # One target folder for all steps; what the caller forces on single runs is not for the whole.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 # Everything is built once, from nothing: what speeds the next build only costs here.
-export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 RUST_BACKTRACE=1
+export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 RUST_BACKTRACE=1
 unset TCONV_ISA TCONV_REQUIRE_ISA
 mkdir -p "$CARGO_TARGET_DIR"
 readonly log="$CARGO_TARGET_DIR/check.log"
@@ -78,7 +78,7 @@ outside_kernel() {
     cargo test --quiet --manifest-path "$manifest"
     local run=(cargo run --quiet --manifest-path "$manifest" --)
     "${run[@]}"
-    "${run[@]}" verify --fuzz 50 -k gather
+    "${run[@]}" verify --fuzz 20 -k gather
     "${run[@]}" rank -w d2l -k 'gather|scatter' --budget 2
 }
 

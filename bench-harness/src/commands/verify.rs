@@ -203,10 +203,14 @@ fn text(report: &Report, count: usize, options: &Options) -> String {
     let names = |list: Vec<&str>| list.join(", ");
     let mut text = output::render(&table);
     text += &format!(
-        "\n{count} cases in {} and {}, on {:?} threads; worst error in units of u·Σ|x||w|.\n",
+        "\n{count} cases in {} and {}, on {:?} threads; worst error in units of u·Σ|x||w|{}.\n",
         names(options.dtypes.iter().map(|d| d.name()).collect()),
         names(options.layouts.iter().map(|l| l.name()).collect()),
         options.threads,
+        match options.accuracy {
+            Accuracy::Normwise => " (kernels that bound a norm: of u·Σ‖w‖₁‖x‖₂)",
+            _ => "",
+        },
     );
     let skipped: usize = report.iter().map(|t| t.skipped).sum();
     if skipped > 0 {

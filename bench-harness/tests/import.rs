@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use prost::Message;
 use tconv::problem::auto_pad::Convention;
-use tconv::{Dtype, Geometry};
+use tconv::{Dtype, Geometry, Structure};
 use tconv_bench::cli::Failure;
 use tconv_bench::import::onnx::Onnx;
+use tconv_bench::import::onnx::schema::{Attribute, Graph, Model, Node, Tensor, data_type};
 use tconv_bench::import::{self, Sizes};
 use tconv_bench::workloads;
 
@@ -150,6 +152,49 @@ fn weights_are_read_where_the_file_has_them() {
         ],
     );
     assert!(absent.expect("declared").expect_err("not there").contains("dcgan.weights"));
+}
+
+/// FCN's way to upsample: dense weights, bilinear on the diagonal of the channels, zeros beside it.
+#[test]
+fn bilinear_weights_are_recognised_in_the_file() {
+    const CHANNELS: usize = 3;
+    let line = [0.25f32, 0.75, 0.75, 0.25];
+    let weights: Vec<f32> = (0..CHANNELS * CHANNELS * 16)
+        .map(|i| if i / 16 / CHANNELS == i / 16 % CHANNELS { line[i % 16 / 4] * line[i % 4] } else { 0.0 })
+        .collect();
+    let import = |name: &str, weights: &[f32]| {
+        let node = Node {
+            name: "up".into(),
+            op_type: "ConvTranspose".into(),
+            input: vec!["x".into(), "w".into()],
+            output: vec!["y".into()],
+            attribute: vec![Attribute { name: "strides".into(), ints: vec![2, 2], ..Attribute::default() }],
+            ..Node::default()
+        };
+        let kernel = Tensor {
+            name: "w".into(),
+            dims: vec![CHANNELS as i64, CHANNELS as i64, 4, 4],
+            data_type: data_type::FLOAT,
+            float_data: weights.to_vec(),
+            ..Tensor::default()
+        };
+        let graph = Graph { node: vec![node], initializer: vec![kernel], ..Graph::default() };
+        let model = Model { graph: Some(graph), ..Model::default() };
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, model.encode_to_vec()).expect("written");
+        let sizes = Sizes::new(&[], &strings(&["up=1x3x5x6"])).expect("sizes");
+        import::model(path.to_str().expect("UTF-8"), &sizes, Convention::Onnx)
+            .unwrap_or_else(|Failure(m)| panic!("{m}"))
+    };
+    let found = import("bilinear.onnx", &weights);
+    assert_eq!(found.workloads[0].structure, Structure::Separable);
+    assert!(found.notes[0].contains("up: 3 of 9 pairs of channels"), "{:?}", found.notes);
+    let mut other = weights;
+    other[40] = 1e-3;
+    let found = import("ordinary.onnx", &other);
+    assert_eq!((found.workloads[0].structure, found.notes.len()), (Structure::General, 0));
+    let empty = import("zeros.onnx", &[0.0; CHANNELS * CHANNELS * 16]);
+    assert_eq!(empty.workloads[0].structure, Structure::General);
 }
 
 #[test]

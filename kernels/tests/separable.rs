@@ -390,6 +390,12 @@ fn the_planner_prefers_it_for_bilinear_layers_of_fcn_and_dla() {
                 .unwrap();
             assert_eq!(plan.name(), NAME, "{problem:?}");
             assert_eq!(plan.variant().name().ends_with("diagonal"), problem.groups() == 1);
+            let verdicts = Planner::new()
+                .explain(case.geometry.problem(), Dtype::F32, case.epilogue, Some(f32::tensor(&case.w)))
+                .unwrap();
+            let found = verdicts.iter().find_map(|v| v.remark.as_deref()).expect("what was recognised");
+            let pairs = problem.in_channels() * problem.group_out();
+            assert!(found.starts_with(&format!("{} of {pairs} pairs", problem.out_channels())), "{found}");
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Offer {
     pub estimate: Estimate,
     /// What it needs.
     pub scratch_bytes: usize,
+    /// What it says about the weights.
+    pub remark: Option<String>,
 }
 
 impl std::fmt::Debug for Offer {
@@ -61,6 +63,7 @@ impl Answer {
                     variant: variant.name().into(),
                     estimate,
                     scratch_bytes: cost.scratch_bytes,
+                    remark: verdict.remark,
                 }),
                 (Err(reason), _) => declined.push((verdict.kernel.name(), reason.reason.to_string())),
                 (Ok(_), None) => declined.push((verdict.kernel.name(), "it predicts nothing".into())),
@@ -97,6 +100,7 @@ impl Answer {
                 "ns": [offer.estimate.nanoseconds, offer.estimate.low, offer.estimate.high],
                 "gflops": self.flops / offer.estimate.nanoseconds,
                 "scratch_bytes": offer.scratch_bytes,
+                "remark": offer.remark,
             })
         };
         let declined = |(kernel, reason): &(&str, String)| json!({ "kernel": kernel, "declined": reason });
@@ -143,6 +147,11 @@ impl Answer {
             ]);
         }
         text += &output::render(&table);
+        for offer in &self.offers[..shown] {
+            if let Some(remark) = &offer.remark {
+                text += &format!("{}: {remark}\n", offer.kernel.name());
+            }
+        }
         if explain {
             for (kernel, reason) in &self.declined {
                 text += &format!("{kernel} declines: {reason}\n");

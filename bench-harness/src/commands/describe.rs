@@ -198,6 +198,7 @@ impl Facts {
 struct Candidate {
     kernel: &'static str,
     allocates: bool,
+    remark: Option<String>,
     answer: Result<(String, tconv::Cost), String>,
 }
 
@@ -207,6 +208,7 @@ fn candidates(planner: &Planner, workload: &Workload, dtype: Dtype) -> Result<Ve
     let candidate = |v: tconv::Verdict| Candidate {
         kernel: v.kernel.name(),
         allocates: v.kernel.guarantees().allocates_in_run,
+        remark: v.remark,
         answer: v.answer.map(|(variant, cost)| (variant.to_string(), cost)).map_err(|d| d.reason),
     };
     Ok(verdicts.into_iter().map(candidate).collect())
@@ -224,6 +226,7 @@ impl Candidate {
                 "packed_bytes": cost.packed_bytes,
                 "multiply_adds": cost.multiply_adds as f64,
                 "allocates_in_run": self.allocates,
+                "remark": self.remark,
             }),
         }
     }
@@ -233,8 +236,11 @@ fn kernels_text(candidates: &[Candidate], useful: u128) -> String {
     let header =
         ["kernel", "variant", "allocates", "predicted", "scratch", "packed", "multiply-adds", "of useful"];
     let mut table = output::table(&header, 3);
-    let mut declined = String::new();
+    let (mut remarks, mut declined) = (String::new(), String::new());
     for c in candidates {
+        if let Some(remark) = &c.remark {
+            remarks += &format!("{}: {remark}\n", c.kernel);
+        }
         match &c.answer {
             Err(reason) => declined += &format!("{} declines: {reason}\n", c.kernel),
             Ok((variant, cost)) => {
@@ -251,7 +257,7 @@ fn kernels_text(candidates: &[Candidate], useful: u128) -> String {
             }
         }
     }
-    output::render(&table) + &declined
+    output::render(&table) + &remarks + &declined
 }
 
 #[cfg(test)]

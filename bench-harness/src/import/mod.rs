@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use tconv::problem::auto_pad::Convention;
-use tconv::{Epilogue, Limits, Spec, Structure};
+use tconv::{Element, Epilogue, Geometry, Limits, Separable, Spec, Structure, WeightFacts};
 
 use self::onnx::Onnx;
 use crate::cli::Failure;
@@ -125,11 +125,13 @@ fn onnx_workloads(
         if let Some(foreign) = layer.foreign_type() {
             imported.notes.push(format!("{}: its weights are {foreign}; kernels compute in f32", layer.name));
         }
+        let (structure, found) = structure_of(&layer)?;
+        imported.notes.extend(found.map(|found| format!("{}: {found}", layer.name)));
         imported.workloads.push(Workload {
             name: names.unique(&layer.name),
             problem: layer.problem,
             epilogue: if layer.has_bias { Epilogue::BIAS } else { Epilogue::NONE },
-            structure: Structure::General,
+            structure,
             dtype: None,
             source: format!("{file}, opset {}", layer.opset),
             tags: vec!["onnx".into()],
@@ -142,6 +144,23 @@ fn onnx_workloads(
         )));
     }
     Ok(imported)
+}
+
+/// What the weights of a layer are like, where the file holds them, and what to say of it.
+fn structure_of(layer: &onnx::Layer<'_>) -> Result<(Structure, Option<String>), Failure> {
+    // Shapes alone are enough to import a layer: data that are kept elsewhere may be missing.
+    let Some(Ok(weights)) = layer.weights() else { return Ok((Structure::General, None)) };
+    let geometry = Geometry::new(&layer.problem)?;
+    if weights.len() != geometry.weight_len() {
+        return Ok((Structure::General, None));
+    }
+    let facts = WeightFacts::scan(&geometry, f32::tensor(&weights))?;
+    Ok(match facts.separable {
+        // Nothing but zeros is a file without weights rather than a layer.
+        Separable::Yes { blocks: 0, .. } => (Structure::General, None),
+        found @ Separable::Yes { .. } => (facts.structure(), Some(found.to_string())),
+        _ => (Structure::General, None),
+    })
 }
 
 fn or_unknown(text: &str) -> &str {

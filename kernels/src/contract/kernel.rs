@@ -122,6 +122,11 @@ pub trait Kernel: Send + Sync {
     /// Whether it takes the request, or why not. Must be cheap.
     fn supports(&self, request: &Request<'_>) -> Result<(), Declined>;
 
+    /// What a reader should know of a request that it supports: what it found in the weights.
+    fn remark(&self, _: &Request<'_>) -> Option<String> {
+        None
+    }
+
     /// The ways in which it can run a request that it supports, its own advice first; never empty.
     fn variants(&self, request: &Request<'_>) -> Vec<Variant>;
 

@@ -67,6 +67,7 @@ impl Separable {
 impl fmt::Display for Separable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Yes { stored: 0, .. } => f.write_str("weights are taken to be outer products"),
             Self::Yes { blocks, stored } => {
                 write!(f, "{blocks} of {stored} pairs of channels have weights, outer products all of them")
             }
@@ -124,11 +125,13 @@ fn is_zero<T: Element>(values: &[T]) -> bool {
 
 /// Three lines, one for each axis, whose outer product a block of weights is.
 #[derive(Debug)]
-pub struct Factors<T> {
+pub struct Factors<'w, T> {
     lines: [Vec<T>; 3],
+    /// The block that they were found for: neighbouring channels often share one, and then the work is done.
+    found: Option<&'w [T]>,
 }
 
-impl<T: Element> Factors<T> {
+impl<'w, T: Element> Factors<'w, T> {
     /// The growth of the error over direct summation that passes over the axes stay below: each of the n = a·b·c products of
     /// an output is rounded at most a + b + c + 1 times on the way (the 1: where the bias is added without fusing), and with
     /// the deviation of the factors that is less than GROWTH·(n + 1) units.
@@ -143,7 +146,7 @@ impl<T: Element> Factors<T> {
     /// Room for the factors of a kernel.
     pub fn new(kernel: [usize; 3]) -> Result<Self, Error> {
         let line = |taps| filled_vec("factors of weights", taps, T::default());
-        Ok(Self { lines: [line(kernel[0])?, line(kernel[1])?, line(kernel[2])?] })
+        Ok(Self { lines: [line(kernel[0])?, line(kernel[1])?, line(kernel[2])?], found: None })
     }
 
     /// The factor of each tap along an axis (z, y, x).
@@ -157,7 +160,10 @@ impl<T: Element> Factors<T> {
     /// parts of it if that makes all products exact, as with bilinear kernels whose sizes are powers of two; else all of it
     /// stays with the first axis of (z, x, y) that has several taps. Either way no pass in that order overflows by far
     /// before the sum of products does. Whatever they are, their product is compared with every weight.
-    pub fn find(&mut self, block: &[T]) -> bool {
+    pub fn find(&mut self, block: &'w [T]) -> bool {
+        if self.found == Some(block) {
+            return true;
+        }
         let kernel = [0, 1, 2].map(|axis| self.lines[axis].len());
         let largest = |(at, most): (usize, f64), (i, w): (usize, &T)| {
             let size = w.to_f64().abs();
@@ -180,10 +186,12 @@ impl<T: Element> Factors<T> {
         });
         let carried = [0, 1, 2].map(|axis| if axis == carrier { 1.0 } else { scale });
         let allowed = Self::deviation(several) * T::DTYPE.unit_roundoff();
-        [(equal, 0.0), (carried, allowed)].into_iter().any(|(scales, allowed)| {
+        let found = [(equal, 0.0), (carried, allowed)].into_iter().any(|(scales, allowed)| {
             self.divide(block, pivot, scales);
             self.lie_within(allowed, block)
-        })
+        });
+        self.found = found.then_some(block);
+        found
     }
 
     /// The lines through weight `pivot`, divided by the scales.
@@ -240,7 +248,7 @@ mod tests {
         line.iter().flat_map(|y| line.iter().map(move |x| T::from_f64(x * y))).collect()
     }
 
-    fn products<T: Element>(factors: &Factors<T>) -> Vec<f64> {
+    fn products<T: Element>(factors: &Factors<'_, T>) -> Vec<f64> {
         let line = |axis| factors.line(axis).iter().map(|f: &T| f.to_f64()).collect::<Vec<_>>();
         let (z, y, x) = (line(0), line(1), line(2));
         let zy: Vec<f64> = z.iter().flat_map(|z| y.iter().map(move |y| z * y)).collect();
@@ -267,13 +275,28 @@ mod tests {
         let unit = T::DTYPE.unit_roundoff();
         for at in 0..16 {
             let mut block = bilinear::<T>(4);
-            let mut factors = Factors::<T>::new([1, 4, 4]).unwrap();
+            let found = |block: &[T]| Factors::<T>::new([1, 4, 4]).unwrap().find(block);
             block[at] = T::from_f64(block[at].to_f64() * (1.0 + 3.0 * unit));
-            assert!(factors.find(&block), "rounding noise of weight {at}");
+            assert!(found(&block), "rounding noise of weight {at}");
             block[at] = T::from_f64(block[at].to_f64() * (1.0 + 40.0 * unit));
-            assert!(!factors.find(&block), "weight {at} is another");
+            assert!(!found(&block), "weight {at} is another");
             block[at] = T::default();
-            assert!(!factors.find(&block), "weight {at} is missing");
+            assert!(!found(&block), "weight {at} is missing");
+        }
+    }
+
+    #[test]
+    fn a_block_that_comes_again_keeps_its_factors_and_another_does_not() {
+        let (first, same, other) = (bilinear::<f32>(4), bilinear::<f32>(4), vec![0.5f32; 16]);
+        let mut full = other.clone();
+        full[7] = 1.0;
+        let mut factors = Factors::new([1, 4, 4]).unwrap();
+        for (block, separable) in
+            [(&first, true), (&same, true), (&other, true), (&full, false), (&first, true)]
+        {
+            assert_eq!(factors.find(block), separable);
+            let exact = products(&factors).iter().zip(block).all(|(p, w)| *p == f64::from(*w));
+            assert_eq!(exact, separable);
         }
     }
 
@@ -291,15 +314,16 @@ mod tests {
             let yx: Vec<f32> = yx.collect();
             line.iter().flat_map(|z| yx.iter().map(move |w| z * w * scale)).collect::<Vec<_>>()
         };
-        let mut factors = Factors::<f32>::new([4, 4, 4]).unwrap();
+        let found = |block: &[f32]| Factors::new([4, 4, 4]).unwrap().find(block);
         for scale in [1.0, 0.0, 1e30, 1e-30] {
-            assert!(factors.find(&cube(scale)), "{scale}");
+            assert!(found(&cube(scale)), "{scale}");
         }
         let mut one_more = cube(1.0);
         one_more[63] = 0.126;
-        assert!(!factors.find(&one_more));
+        assert!(!found(&one_more));
         // Where weights underflow, products of factors need not be what was stored.
         let tiny = cube(1e-43);
+        let mut factors = Factors::new([4, 4, 4]).unwrap();
         if factors.find(&tiny) {
             assert!(
                 products(&factors).iter().zip(&tiny).all(|(p, w)| (*p as f32 - w).abs() <= 1e-6 * w.abs())

@@ -21,6 +21,8 @@ pub struct Verdict {
     pub kernel: &'static dyn Kernel,
     /// Its variant and cost, or the reason why it declines.
     pub answer: Result<(Variant, Cost), Declined>,
+    /// What a reader should know beside: what it found in the weights. None where it declines.
+    pub remark: Option<String>,
     /// How long it will take, from all that is known; none where it declines.
     pub estimate: Option<Estimate>,
 }
@@ -30,6 +32,7 @@ impl std::fmt::Debug for Verdict {
         f.debug_struct("Verdict")
             .field("kernel", &self.kernel.name())
             .field("answer", &self.answer)
+            .field("remark", &self.remark)
             .field("estimate", &self.estimate)
             .finish()
     }
@@ -132,7 +135,7 @@ impl Planner {
         check_weights::<T>(&geometry, &weights, epilogue)?;
         let request = self.request(&geometry, T::DTYPE, epilogue, Some(weights.kernel))?;
         let mut reasons = Vec::new();
-        for Verdict { kernel, answer, estimate } in self.verdicts(&request)? {
+        for Verdict { kernel, answer, estimate, .. } in self.verdicts(&request)? {
             let refusal = match answer {
                 Err(declined) => declined.into(),
                 Ok((variant, _)) => match kernel.prepare(&request, &variant, weights) {
@@ -220,7 +223,9 @@ impl Planner {
         wish: Wish<'_>,
         request: &Request<'_>,
     ) -> Result<Verdict, Error> {
-        Ok(Verdict { kernel, answer: self.ask(kernel, wish, request)?, estimate: None })
+        let answer = self.ask(kernel, wish, request)?;
+        let remark = if answer.is_ok() { kernel.remark(request) } else { None };
+        Ok(Verdict { kernel, answer, remark, estimate: None })
     }
 
     fn ask(

@@ -76,6 +76,10 @@ impl Kernel for Separable {
         }
     }
 
+    fn remark(&self, request: &Request<'_>) -> Option<String> {
+        request.weights.map(|facts| facts.separable.to_string())
+    }
+
     fn variants(&self, request: &Request<'_>) -> Vec<Variant> {
         vec![Variant(Blocking::new(request).name(request).into())]
     }

@@ -65,7 +65,7 @@ impl<T: Float> Packed<T> {
     }
 
     /// The factors of one channel along z and x.
-    fn put(&mut self, geometry: &Geometry, b: &Blocking, channel: usize, factors: &Factors<T>) {
+    fn put(&mut self, geometry: &Geometry, b: &Blocking, channel: usize, factors: &Factors<'_, T>) {
         let [kz, _, kx] = geometry.kernel();
         let at = |taps: usize, k: usize| match b.widening {
             Widening::Channels => k * b.padded() + channel,

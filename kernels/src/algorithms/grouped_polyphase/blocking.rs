@@ -68,15 +68,16 @@ impl Blocking {
         let units = units(phases);
         let reach = reach(&units, phases);
         let mut axes = [0, 1, 2].map(|a| AxisBlocks::new(&g.axes()[a].phases));
-        let stride = g.axes()[2].axis.stride;
-        axes[2].step = equal_parts(axes[2].positions, (SUMS_BYTES / (stride * lanes * size)).max(16));
+        let pitch = phases.len();
+        axes[2].step = equal_parts(axes[2].positions, (SUMS_BYTES / (pitch * lanes * size)).max(16));
         let span = |axes: &[AxisBlocks; 3]| match reach.is_empty() {
             true => 0,
             false => axes[2].step + (reach.end - reach.start) as usize - 1,
         };
         let slab = |axes: &[AxisBlocks; 3]| {
             let rows = [0, 1].map(|a| axes[a].span(axes[a].step, Some(g.input()[a])));
-            rows[0] * rows[1] * span(axes) * pixel_vectors * lanes
+            // A huge dilation, cropped away, makes a span that is declined.
+            (rows[0] * rows[1] * pixel_vectors * lanes).saturating_mul(span(axes)).min(usize::MAX >> 16)
         };
         for a in [0, 1] {
             while slab(&axes) * size > SLAB_BYTES && axes[a].step > 1 {
@@ -104,7 +105,8 @@ impl Blocking {
         let split = |s: Shape| (s, splits(s, longest, isa.registers(), latency));
         let span = span(&axes);
         let first_channels = p.layout() == crate::problem::problem::Layout::Nchw;
-        let pitch = if first_channels { spread(span.next_multiple_of(lanes), size) } else { 0 };
+        let row_pitch =
+            if first_channels { spread(span.min(usize::MAX >> 16).next_multiple_of(lanes), size) } else { 0 };
         let line = |elements: usize| elements.next_multiple_of(CACHE_LINE / size);
         Self {
             lanes,
@@ -115,15 +117,15 @@ impl Blocking {
             per_vector,
             pixel_vectors,
             slab: line(slab(&axes) + lanes),
-            rows: line(pitch * lanes),
-            sums: line((axes[2].step + 2) * stride * lanes),
+            rows: line(row_pitch * lanes),
+            sums: line((axes[2].step + 2) * pitch * lanes),
             taps: axes.iter().map(AxisBlocks::taps).product(),
             splits: shapes.into_iter().map(split).collect(),
             axes,
             units,
             reach,
             span,
-            pitch,
+            pitch: row_pitch,
         }
     }
 

@@ -99,7 +99,9 @@ impl<T: Float> Source<'_, T> {
                     let to = x * b.pixel() + j * b.lanes + a * b.per_vector;
                     if from + b.lanes <= self.input.len() {
                         let vector = T::load(simd, &self.input[from..]);
-                        T::store_partial(simd, &mut row[to..][..b.lanes], vector);
+                        let to: &mut [T] = &mut row[to..][..T::lanes::<S>()];
+                        // SAFETY: the slice is one vector long.
+                        unsafe { to.as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(vector) };
                     } else {
                         // The very end of the input.
                         let len = len.min(self.input.len() - from);

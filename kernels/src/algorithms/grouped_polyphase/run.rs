@@ -177,7 +177,7 @@ impl<T: Float> WithSimd for Rowwise<'_, '_, '_, T> {
         // The sums of positions x lie behind those of one position before, for what a partner computes too much.
         let begin = part.x.start * stride;
         let outputs = (part.x.end * stride).min(g.output()[2]) - begin;
-        let sums = &mut sums[stride * b.lanes..][..outputs * b.lanes];
+        let sums = &mut sums[g.axes()[2].phases.len() * b.lanes..][..outputs * b.lanes];
         activate(part.plan.epilogue.activation, sums);
         part.store(simd, row, begin, sums);
     }
@@ -190,14 +190,15 @@ impl<T: Float> Part<'_, '_, T> {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let [az, ay, ax] = g.axes();
         let (pz, py) = (&az.phases[row.phases[0]], &ay.phases[row.phases[1]]);
-        let stride = ax.axis.stride;
+        // Outputs of one position: all phases there are, fewer than the stride where the whole row is shorter.
+        let pitch = ax.phases.len();
         let bias = &self.plan.bias[self.vector * b.lanes..][..b.lanes];
         let first = &ax.phases[unit.phases.0];
         let times = unit.times(&ax.phases, &self.x);
         // Where the sum at time t goes, in outputs from the start of the sums: a position before those of this part.
         let place = |f: usize, t: i64| {
             let p = &ax.phases[f];
-            (t - p.base + 1 - self.x.start as i64) as usize * stride + p.first_output
+            (t - p.base + 1 - self.x.start as i64) as usize * pitch + p.first_output
         };
         if unit.chunks.is_empty() {
             for t in times {
@@ -218,6 +219,7 @@ impl<T: Float> Part<'_, '_, T> {
         let phase_taps = bz.taps_before[row.phases[0]] * by.taps() * bx.taps()
             + pz.taps * by.taps_before[row.phases[1]] * bx.taps();
         let channel = b.group_in * b.lanes;
+        // A distance of taps that no phase has two of may be anything, and is not used.
         let step = first.input_step;
         for (number, chunk) in unit.chunks.iter().enumerate() {
             let tap = chunk.shape.products() * channel;
@@ -225,8 +227,11 @@ impl<T: Float> Part<'_, '_, T> {
             let operands = Operands {
                 input: self.packed,
                 input_start: 0,
-                input_steps: [pz.input_step * rows * self.slab.row, py.input_step * self.slab.row],
-                pixel: step * b.pixel(),
+                input_steps: [
+                    pz.input_step.saturating_mul(rows * self.slab.row),
+                    py.input_step.saturating_mul(self.slab.row),
+                ],
+                pixel: step.saturating_mul(b.pixel()),
                 per_vector: b.per_vector,
                 indices: &self.plan.indices[self.vector * b.vector_indices()..][..b.vector_indices()],
                 weights: &self.plan.weights,
@@ -249,8 +254,8 @@ impl<T: Float> Part<'_, '_, T> {
                     let o = Operands { input_start: input_row + input * b.pixel(), ..operands };
                     let second = unit.phases.1.map_or(0, |f| place(f, t));
                     let starts = [place(unit.phases.0, t), second];
-                    accumulate(simd, chunk.shape, width, &o, bias, sums, starts, stride * step);
-                    t += (width * step) as i64;
+                    accumulate(simd, chunk.shape, width, &o, bias, sums, starts, pitch.saturating_mul(step));
+                    t = t.saturating_add((width as i64).saturating_mul(step as i64));
                 }
             }
         }

@@ -28,11 +28,13 @@ pub struct Chunk {
 
 impl Unit {
     /// Numbers of its phases.
+    #[inline(always)]
     pub fn phases(&self) -> impl Iterator<Item = usize> {
         [Some(self.phases.0), self.phases.1].into_iter().flatten()
     }
 
     /// Times at which any of its phases has an output among the positions `x`.
+    #[inline(always)]
     pub fn times(&self, phases: &[Phase], x: &Range<usize>) -> Range<i64> {
         let of = |f: usize| {
             let p = &phases[f];
@@ -98,7 +100,7 @@ pub fn reach(units: &[Unit], phases: &[Phase]) -> Range<i64> {
     let of = |u: &Unit| {
         let bases = || u.phases().map(|f| phases[f].base);
         let taps = phases[u.phases.0].taps;
-        let back = ((taps - 1) * phases[u.phases.0].input_step) as i64;
+        let back = (taps - 1).saturating_mul(phases[u.phases.0].input_step) as i64;
         bases().min().unwrap_or(0) - back..bases().max().unwrap_or(0) + 1
     };
     live.map(of).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)

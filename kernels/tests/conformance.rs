@@ -16,10 +16,12 @@ use tconv::{
 /// `zero-insert`: the special cases with weights that are not finite. `phase-merged`: all but dense kernels of a whole
 /// multiple of the stride along x. `depth-to-space`: all but kernels that do not overlap, of the stride along x or half of it. `depthwise`: more than one input
 /// channel in a group. `winograd-polyphase`: fewer than 32 input channels in a group, all but a few.
+/// `grouped-polyphase`: one group, or one input channel in a group.
 /// `separable`: weights that are no outer products of one input channel, all but a few.
 /// `fft-overlap-save`: all but one axis with phases of three taps, 16 input channels and 8 neighbouring outputs.
 const DECLINES: &[(&str, usize)] = &[
     ("zero-insert", 4),
+    ("grouped-polyphase", 235),
     ("pixel-lanes", 45),
     ("phase-merged", 247),
     ("depth-to-space", 230),

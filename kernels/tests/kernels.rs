@@ -13,7 +13,8 @@ use tconv::{
 };
 
 /// Kernels for a part of the geometry, which they name when they decline. Every other kernel takes every problem here.
-const SPECIALISED: [&str; 8] = [
+const SPECIALISED: [&str; 9] = [
+    "grouped-polyphase",
     "pixel-lanes",
     "phase-merged",
     "depth-to-space",
@@ -68,6 +69,16 @@ fn special_problems() -> Vec<Problem> {
         make(1, 6, 6, 2, &[Axis::new(3, 4, 4), cropped(50, 4, 4, 3, 2)]),
         make(1, 3, 4, 1, &[Axis::new(3, 1, 3), Axis::new(21, 2, 2)]),
         make(1, 4, 9, 1, &[Axis::new(4, 2, 2), Axis::new(40, 1, 1)]),
+        // Several groups: of equal and unequal sizes, that end within vectors; two, one and unequal taps side by side; more than
+        // a tile has; residues of a dilation; phases without taps; a volume; more channels than a packed vector holds.
+        make(1, 24, 40, 8, &[cropped(4, 4, 2, 1, 1), cropped(37, 4, 2, 1, 1)]),
+        make(2, 45, 18, 9, &[cropped(5, 3, 2, 1, 0), Axis { output_padding: 1, ..cropped(25, 3, 2, 1, 1) }]),
+        make(1, 22, 33, 11, &[cropped(3, 9, 2, 4, 2), cropped(12, 9, 2, 3, 4)]),
+        make(2, 12, 12, 2, &[Axis { dilation: 2, ..cropped(33, 5, 1, 3, 2) }]),
+        make(1, 8, 28, 4, &[Axis { dilation: 6, output_padding: 3, ..cropped(9, 3, 4, 1, 2) }]),
+        make(1, 10, 35, 5, &[cropped(2, 2, 2, 0, 0), cropped(3, 5, 3, 2, 1), cropped(11, 7, 3, 1, 3)]),
+        make(1, 200, 6, 2, &[cropped(3, 1, 3, 0, 0), cropped(9, 4, 4, 1, 0)]),
+        make(1, 6, 10, 2, &[cropped(700, 11, 5, 17, 3)]),
     ]
 }
 

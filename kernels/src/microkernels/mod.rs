@@ -3,8 +3,10 @@
 pub mod activation;
 pub mod copy;
 pub mod direct_tile;
+pub mod grouped_tile;
 pub mod interleave;
 pub mod matmul;
+pub mod permute;
 pub mod phase_tile;
 pub mod pixel_tile;
 pub mod places;

@@ -3,6 +3,7 @@
 use crate::algorithms::depth_to_space::DepthToSpace;
 use crate::algorithms::depthwise::Depthwise;
 use crate::algorithms::gemm_col2im::GemmCol2im;
+use crate::algorithms::grouped_polyphase::GroupedPolyphase;
 use crate::algorithms::overlap_save::OverlapSave;
 use crate::algorithms::phase_merged::PhaseMerged;
 use crate::algorithms::pixel_lanes::PixelLanes;
@@ -36,6 +37,7 @@ impl Registry {
                 &Separable,
                 &Depthwise,
                 &WeightStreaming,
+                &GroupedPolyphase,
                 &Polyphase,
                 &Winograd,
                 &OverlapSave,

@@ -15,6 +15,7 @@ pub mod row_pass;
 pub mod row_tile;
 pub mod slab;
 pub mod small_tile;
+pub mod strip_tile;
 pub mod strips;
 pub mod tile;
 pub mod transpose;

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::microkernels::strip_tile::MOST_STRIPS;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
@@ -57,8 +58,15 @@ impl Columns {
         }
     }
 
-    fn runs_per_vector(&self) -> usize {
+    /// Runs that share a vector.
+    pub fn runs_per_vector(&self) -> usize {
         self.lanes / self.piece
+    }
+
+    /// Whether a vector is cut into pieces that the tile stores from its registers: 1, 2 or 4 that fill it.
+    pub fn divides(&self) -> bool {
+        let pieces = self.runs_per_vector();
+        pieces * self.piece == self.lanes && [1, 2, MOST_STRIPS].contains(&pieces)
     }
 
     /// Vectors that hold one run, or the few runs that share a vector.

@@ -7,7 +7,7 @@ use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
 /// Weights of one group, in the order in which tiles read them:
-/// `[panel][phase z][phase y][tap z][tap y][tap x][input channel][column of the panel]`.
+/// `[panel][phase z][phase y][tap z][tap y][input channel][tap x][column of the panel]`.
 pub fn pack_group<T: Float>(
     geometry: &Geometry,
     b: &Blocking,
@@ -21,8 +21,8 @@ pub fn pack_group<T: Float>(
     for panel in (0..b.panels()).map(|i| b.panel(i)) {
         for (pz, py) in az.phases.iter().flat_map(|pz| ay.phases.iter().map(move |py| (pz, py))) {
             for (z, y) in (0..pz.taps).flat_map(|z| (0..py.taps).map(move |y| (pz.tap(z), py.tap(y)))) {
-                for x in (0..b.x.taps).map(|m| b.x.tap(m)) {
-                    for ci in 0..b.group_in {
+                for ci in 0..b.group_in {
+                    for x in (0..b.x.taps).map(|m| b.x.tap(m)) {
                         for held in &panel.held[..panel.vectors] {
                             let to = to.next().expect("as many vectors as were counted");
                             let at = |co, x| geometry.weight_at(group * b.group_in + ci, co, [z, y, x]);

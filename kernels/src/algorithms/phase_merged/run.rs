@@ -1,5 +1,7 @@
 //! The prepared kernel: tasks, panels, chunks of output rows, tiles, stores.
 
+mod store;
+
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
@@ -13,12 +15,10 @@ use crate::machine::isa::Isa;
 use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch, filled_vec};
 use crate::machine::tensor::{Tensor, TensorMut};
-use crate::microkernels::activation::activate;
 use crate::microkernels::slab::{Slab, positions_of_task};
-use crate::microkernels::strips::copy_strips;
-use crate::microkernels::tile::{Operands, Strips, accumulate};
+use crate::microkernels::strip_tile::{self, Strips};
 use crate::microkernels::vector::Float;
-use crate::problem::epilogue::{Activation, Epilogue};
+use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
 
 #[derive(Debug)]
@@ -188,66 +188,70 @@ impl<T: Float, R: Iterator<Item = Row> + Clone> WithSimd for Rowwise<'_, '_, '_,
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { chunk, sums, rows } = self;
         let b = &chunk.plan.blocking;
-        if b.pass == b.group_in {
-            // A tile's sums are complete: they leave while their cache lines are still at hand.
-            for row in rows {
-                let (operands, start) = (chunk.operands(row, 0..b.group_in), chunk.row_start(row));
-                for tile in chunk.tiles(chunk.x.clone()) {
-                    chunk.announce(start, &tile);
-                    let strips = chunk.strips(start, &tile);
-                    chunk.sum(simd, operands, chunk.bias(), &tile, sums, strips.as_ref());
-                    chunk.finish(start, &tile, sums, strips.is_some());
-                }
-            }
-            return;
-        }
+        let direct = chunk.is_direct();
+        // Where sums are complete after one pass, but have to be stored from memory, that is done tile by tile, while
+        // their cache lines are still at hand.
+        let piecewise = b.pass == b.group_in && !direct;
+        let pieces = if piecewise { chunk.x.len().div_ceil(b.pixels) } else { 1 };
         let row_sums = chunk.x.len() * chunk.panel.vectors * b.columns.lanes;
         let mut pass = 0;
         while pass < b.group_in {
             let channels = pass..(pass + b.pass).min(b.group_in);
+            let bias = if pass == 0 { chunk.bias() } else { None };
             for (row, sums) in rows.clone().zip(sums.chunks_exact_mut(row_sums)) {
-                let bias = if pass == 0 { chunk.bias() } else { None };
-                chunk.sum(simd, chunk.operands(row, channels.clone()), bias, &chunk.x, sums, None);
+                let row_start = chunk.row_start(row);
+                for x in cut(chunk.x.clone(), pieces) {
+                    if piecewise {
+                        chunk.announce(row_start, &x);
+                    }
+                    let strips = (direct && channels.end == b.group_in).then(|| chunk.strips(row_start));
+                    chunk.sum(simd, row, channels.clone(), bias, &x, sums, strips);
+                    if piecewise {
+                        chunk.finish(row_start, &x, sums);
+                    } else if direct && channels.end == b.group_in {
+                        chunk.store_all_cut(row_start, &x, sums);
+                    }
+                }
             }
             pass = channels.end;
         }
-        for (row, sums) in rows.zip(sums.chunks_exact_mut(row_sums)) {
-            chunk.finish(chunk.row_start(row), &chunk.x, sums, false);
+        if !direct && !piecewise {
+            for (row, sums) in rows.zip(sums.chunks_exact_mut(row_sums)) {
+                chunk.finish(chunk.row_start(row), &chunk.x, sums);
+            }
         }
     }
 }
 
-impl<T: Float> Chunk<'_, '_, T> {
-    /// Positions cut into tiles of nearly equal width.
-    #[inline(always)]
-    fn tiles(&self, x: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let tiles = x.len().div_ceil(self.plan.blocking.pixels);
-        let (width, wider) = (x.len() / tiles, x.len() % tiles);
-        let at = move |i: usize| x.start + i * width + i.min(wider);
-        (0..tiles).map(move |i| at(i)..at(i + 1))
-    }
+/// `whole` in so many parts of nearly equal length.
+#[inline(always)]
+fn cut(whole: Range<usize>, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    let (width, wider) = (whole.len() / parts, whole.len() % parts);
+    let at = move |i: usize| whole.start + i * width + i.min(wider);
+    (0..parts).map(move |i| at(i)..at(i + 1))
+}
 
-    /// The operands of one pass over `channels` for position 0 of an output row, without taps along x.
+impl<T: Float> Chunk<'_, '_, T> {
+    /// The operands of one pass over `channels` for an output row, without positions and taps along x.
     #[inline(always)]
-    fn operands(&self, row: Row, channels: Range<usize>) -> Operands<'_, T> {
+    fn row(&self, row: Row, channels: Range<usize>) -> strip_tile::Row<'_, T> {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let (pz, py) = (&g.axes()[0].phases[self.phases[0]], &g.axes()[1].phases[self.phases[1]]);
         let [tz, ty] = [pz.valid_taps(row[0]), py.valid_taps(row[1])];
         let (panel, lanes) = (self.panel, b.columns.lanes);
-        let width = panel.vectors * lanes;
 
         // Weights: panel, phase, then taps.
-        let tap = b.group_in * width;
+        let channel = b.x.taps * panel.vectors * lanes;
+        let weight_steps = [py.taps * b.group_in * channel, b.group_in * channel, channel];
         let [bz, by, _] = &b.axes;
         let phase_taps =
             bz.taps_before[self.phases[0]] * by.taps() + pz.taps * by.taps_before[self.phases[1]];
-        let weight_steps = [py.taps * b.x.taps * tap, b.x.taps * tap, tap];
         let weight_start = self.group * b.group_weights()
             + panel.first_vector * lanes * b.group_in * b.taps()
-            + phase_taps * b.x.taps * tap
+            + phase_taps * b.group_in * channel
             + tz.start * weight_steps[0]
             + ty.start * weight_steps[1]
-            + channels.start * width;
+            + channels.start * channel;
 
         // Input: the packed row that the first valid tap reads.
         let input_row = if tz.is_empty() || ty.is_empty() {
@@ -256,13 +260,12 @@ impl<T: Float> Chunk<'_, '_, T> {
             let z = pz.input_index(row[0], tz.start) as usize;
             self.slab.row_at(z, py.input_index(row[1], ty.start) as usize)
         };
-        Operands {
+        strip_tile::Row {
             input: self.packed,
             input_start: input_row + channels.start * self.slab.pitch,
             input_steps: [
                 pz.input_step * self.slab.rows[1].len() * self.slab.row,
                 py.input_step * self.slab.row,
-                1,
             ],
             channel_step: self.slab.pitch,
             weights: &self.plan.weights,
@@ -270,8 +273,10 @@ impl<T: Float> Chunk<'_, '_, T> {
             weight_steps,
             taps: [tz.len(), ty.len(), 0],
             channels: channels.len(),
-            ahead: 0,
-            ahead_step: 0,
+            start: None,
+            positions: 0,
+            widest: b.pixels,
+            strips: None,
         }
     }
 
@@ -283,32 +288,32 @@ impl<T: Float> Chunk<'_, '_, T> {
         Some(&self.plan.bias[at..][..self.panel.vectors * b.columns.lanes])
     }
 
-    /// Adds one pass to the sums of some positions of one output row.
+    /// Adds one pass to the sums of positions `x` of one output row; what `strips` takes is stored instead.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     fn sum<S: Simd>(
         &self,
         simd: S,
-        operands: Operands<'_, T>,
+        row: Row,
+        channels: Range<usize>,
         start: Option<&[T]>,
         x: &Range<usize>,
         sums: &mut [T],
-        strips: Option<&Strips<T>>,
+        strips: Option<Strips<T>>,
     ) {
         let b = &self.plan.blocking;
         let width = self.panel.vectors * b.columns.lanes;
+        let all = self.row(row, channels);
         let mut j = x.start;
         while j < x.end {
             let (end, taps) = self.run_of_positions(j, x.end);
-            for tile in self.tiles(j..end) {
-                let mut o = operands;
-                o.taps[2] = taps.len();
-                o.weight_start += taps.start * o.weight_steps[2];
-                if !taps.is_empty() {
-                    o.input_start += (b.x.input_index(tile.start, taps.start) - self.slab.first) as usize;
-                }
-                let sums = &mut sums[(tile.start - x.start) * width..];
-                accumulate(simd, self.panel.vectors, tile.len(), o, start, sums, self.panel.vectors, strips);
+            let mut row = strip_tile::Row { start, positions: end - j, strips, ..all };
+            row.taps[2] = taps.len();
+            row.weight_start += taps.start * width;
+            if !taps.is_empty() {
+                row.input_start += (b.x.input_index(j, taps.start) - self.slab.first) as usize;
             }
+            strip_tile::run(simd, self.panel.vectors, &row, &mut sums[(j - x.start) * width..]);
             j = end;
         }
     }
@@ -324,105 +329,5 @@ impl<T: Float> Chunk<'_, '_, T> {
         let taps = x.valid_taps(j);
         let last = (j + 1..end).find(|&next| x.valid_taps(next) != taps).unwrap_or(end);
         (last, taps)
-    }
-
-    /// Where run 0 of an output row starts.
-    #[inline(always)]
-    fn row_start(&self, row: Row) -> usize {
-        let g = &self.plan.geometry;
-        let position = |a: usize| {
-            let axis = &g.axes()[a];
-            axis.phases[self.phases[a]].first_output + row[a] * axis.axis.stride
-        };
-        g.output_at(self.n, self.group * g.problem().group_out(), [position(0), position(1), 0])
-    }
-
-    /// Asks for the cache lines that the sums of some positions will be stored to: they arrive while these are summed.
-    #[inline(always)]
-    fn announce(&self, row_start: usize, x: &Range<usize>) {
-        let c = &self.plan.blocking.columns;
-        let line = 64 / size_of::<T>();
-        for held in &self.panel.held[..self.panel.vectors] {
-            let first = (x.start * c.width + held.offset).saturating_sub(c.crop);
-            let last = ((x.end - 1) * c.width + held.offset + held.len).saturating_sub(c.crop).min(c.row);
-            // Neighbouring lines, or one in each position.
-            let step = if c.width < 2 * line { line } else { c.width };
-            for r in 0..held.runs {
-                let start = row_start + (held.first_run + r) * c.run_step;
-                self.output.prefetch(start + first..start + last, step);
-            }
-        }
-    }
-
-    /// Where the whole positions of a tile go from the registers, if nothing has to be done to them on the way.
-    #[inline(always)]
-    fn strips(&self, row_start: usize, x: &Range<usize>) -> Option<Strips<T>> {
-        let c = &self.plan.blocking.columns;
-        let per_vector = c.lanes / c.piece;
-        let divides = per_vector * c.piece == c.lanes && [1, 2, 4].contains(&per_vector);
-        if !divides || self.plan.epilogue.activation != Activation::Identity || self.plan.exact_taps {
-            return None;
-        }
-        let mut starts = [[std::ptr::null_mut(); 4]; 2];
-        let mut pixels = [[0; 2]; 2];
-        for v in 0..self.panel.vectors {
-            let (held, whole) = (&self.panel.held[v], &self.panel.whole[v]);
-            if held.runs != per_vector || held.len != c.piece {
-                return None;
-            }
-            let first = whole.start.clamp(x.start, x.end);
-            pixels[v] = [first - x.start, whole.end.clamp(first, x.end) - first];
-            for (r, start) in starts[v][..per_vector].iter_mut().enumerate() {
-                // SAFETY: of this row only outputs that `held` and positions `x` own are written: this task's alone.
-                let row =
-                    unsafe { self.output.slice_ptr(row_start + (held.first_run + r) * c.run_step, c.row) };
-                // Outputs cropped from the first positions lie before the row; they are not stored.
-                *start = row.wrapping_add(x.start * c.width + held.offset).wrapping_sub(c.crop);
-            }
-        }
-        // SAFETY: whole positions own outputs inside the row, and they are this task's alone.
-        Some(unsafe { Strips::new(per_vector, starts, c.width, pixels) })
-    }
-
-    /// Applies the activation to complete sums and stores them: every vector in strips of neighbouring outputs.
-    #[inline(always)]
-    fn finish(&self, row_start: usize, x: &Range<usize>, sums: &mut [T], whole_are_stored: bool) {
-        let c = &self.plan.blocking.columns;
-        let sum_step = self.panel.vectors * c.lanes;
-        let sums = &mut sums[..x.len() * sum_step];
-        activate(self.plan.epilogue.activation, sums);
-        let sums = &*sums;
-        for v in 0..self.panel.vectors {
-            let (held, whole) = (self.panel.held[v], &self.panel.whole[v]);
-            let whole = whole.start.clamp(x.start, x.end)..whole.end.clamp(x.start, x.end);
-            for r in 0..held.runs {
-                let start = row_start + (held.first_run + r) * c.run_step;
-                // SAFETY: of this row only outputs that `held` and positions `x` own are written: this task's alone.
-                let to = unsafe { self.output.slice_ptr(start, c.row) };
-                let lane = v * c.lanes + r * held.len;
-                let sums_of = |j: usize| &sums[(j - x.start) * sum_step + lane..];
-                // Outputs of position j inside the row.
-                let inside = |j: usize| {
-                    let first = j * c.width + held.offset;
-                    let clip = |at: usize| at.clamp(c.crop, c.crop + c.row) - c.crop;
-                    (first, clip(first)..clip(first + held.len))
-                };
-                if !whole.is_empty() && !whole_are_stored {
-                    let (_, outputs) = inside(whole.start);
-                    // SAFETY: whole positions lie inside the row.
-                    unsafe {
-                        let to = to.add(outputs.start);
-                        copy_strips(sums_of(whole.start), sum_step, to, c.width, held.len, whole.len());
-                    }
-                }
-                for j in (x.start..whole.start).chain(whole.end..x.end) {
-                    let (first, outputs) = inside(j);
-                    for o in outputs {
-                        // SAFETY: inside the row.
-                        unsafe { *to.add(o) = sums_of(j)[o + c.crop - first] };
-                    }
-                }
-            }
-        }
     }
 }

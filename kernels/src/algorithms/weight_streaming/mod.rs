@@ -58,7 +58,7 @@ impl Kernel for WeightStreaming {
         // in the level-1 cache.
         let share = 1.12 * (b.tile_sums() as f64 / b.full_tile(request) as f64).min(1.0);
         let part_by_part = if b.batch >= 16 * b.part && b.kind == Pixels::Columns { 1.35 } else { 1.0 };
-        let work = part_by_part * roofs.compute_ns(multiply_adds, share)
+        let work = part_by_part * roofs.compute_ns(multiply_adds + b.passed_over(request), share)
             + 110.0
             + 25.0 * b.tile_runs() as f64
             + 2.5 / b.lanes as f64 * g.output_len() as f64

@@ -69,12 +69,15 @@ pub fn copy_rows<T: Float, S: Simd>(
     let end = |rows: usize, zeros| if rows > 0 { (rows - 1) * to_step + written(zeros) } else { 0 };
     assert!(end(rows, zeros[1]).max(end(rows.saturating_sub(1), zeros[0])) <= to.len(), "{rows} rows");
     let zero = T::splat(simd, T::default());
+    let line = 64 / size_of::<T>();
     let (mut source, mut target) = (from.as_ptr(), to.as_mut_ptr());
     for row in 0..rows {
         let left = from.len().saturating_sub(row * from_step);
         if copied * lanes <= left {
             for v in 0..copied {
-                prefetch(source.wrapping_add(ahead + v * lanes));
+                if v * lanes % line == 0 {
+                    prefetch(source.wrapping_add(ahead + v * lanes));
+                }
                 // SAFETY: so many vectors are left in `from`, and room for them in `to`, as asserted.
                 unsafe {
                     let vector = source.add(v * lanes).cast::<T::Vector<S>>().read_unaligned();
@@ -86,8 +89,14 @@ pub fn copy_rows<T: Float, S: Simd>(
             to[row * to_step..][..len].copy_from_slice(&from[row * from_step..][..len]);
             target = to[row * to_step..].as_mut_ptr();
         }
-        for v in 0..zeros[usize::from(row + 1 == rows)] {
+        // The first vector on its own: the loop becomes a call, which costs more than a gap of a few elements.
+        let zeros = zeros[usize::from(row + 1 == rows)];
+        if zeros > 0 {
             // SAFETY: room for them, as asserted.
+            unsafe { target.add(len).cast::<T::Vector<S>>().write_unaligned(zero) };
+        }
+        for v in 1..zeros {
+            // SAFETY: as above.
             unsafe { target.add(len + v * lanes).cast::<T::Vector<S>>().write_unaligned(zero) };
         }
         (source, target) = (source.wrapping_add(from_step), target.wrapping_add(to_step));
@@ -99,6 +108,14 @@ pub fn copy_rows<T: Float, S: Simd>(
 pub fn zero_over<T: Float, S: Simd>(simd: S, to: &mut [T], len: usize) {
     let lanes = T::lanes::<S>();
     let zero = T::splat(simd, T::default());
+    if len <= lanes {
+        // Most often; the loop below becomes a call.
+        if len > 0 {
+            // SAFETY: the slice is a vector.
+            unsafe { to[..lanes].as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(zero) };
+        }
+        return;
+    }
     for to in to[..len.next_multiple_of(lanes)].chunks_exact_mut(lanes) {
         // SAFETY: the chunk is a vector.
         unsafe { to.as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(zero) };

@@ -65,17 +65,40 @@ impl<T> Hints<T> {
     }
 }
 
-/// The widest tile of `vectors` vectors (2 or 4): V·C accumulators, V inputs and a broadcast fill the registers.
-pub fn max_columns(registers: usize, vectors: usize) -> usize {
-    match (registers >= 32, vectors) {
-        (true, 4) => 6,
-        (true, _) => MOST_COLUMNS,
-        (false, 4) => 2,
-        (false, _) => 6,
+/// Vectors of any tile, at most; and of those that one call takes.
+pub const MOST_VECTORS: usize = 6;
+
+/// Columns of the widest tile of two vectors: V·C sums, the fewer of V inputs and C weights, and one more fill the registers.
+pub const fn max_columns(registers: usize) -> usize {
+    if registers >= 32 { MOST_COLUMNS } else { 6 }
+}
+
+/// Vectors of the widest tile of so many columns. Where two multiply-adds start in each of the four cycles that one takes, fewer than
+/// eight sums leave some of them idle.
+pub const fn widest(registers: usize, columns: usize) -> usize {
+    match (registers >= 32, columns) {
+        (true, 0..=6) => 4,
+        (true, _) => 2,
+        (false, 0..=2) => 6,
+        (false, 3) => 4,
+        (false, 4) => 3,
+        (false, _) => 2,
     }
 }
 
-/// Runs a tile of `starts.len()` (2 or 4) vectors.
+/// Vectors of the first tile, where `left` (an even number) are left.
+pub const fn piece(registers: usize, columns: usize, left: usize) -> usize {
+    let widest = widest(registers, columns);
+    if left <= widest {
+        left
+    } else if left.is_multiple_of(widest) {
+        widest
+    } else {
+        widest / 2 * 2
+    }
+}
+
+/// Sums over 2, 4 or 6 vectors, in as many tiles as it takes.
 #[inline(always)]
 pub fn accumulate_pixels<T: Float, S: Simd>(
     simd: S,
@@ -84,17 +107,25 @@ pub fn accumulate_pixels<T: Float, S: Simd>(
     sums: &mut [T],
 ) {
     macro_rules! dispatch {
-        ($($v:literal: $($c:literal)*;)*) => {
-            match (starts.len(), operands.columns.len()) {
-                $($(($v, $c) => alone::<T, S, $v, $c>(simd, operands, starts, sums),)*)*
-                (vectors, columns) => unreachable!("tile of {columns} columns × {vectors} vectors"),
+        ($($v:literal: $($c:literal)*;)*) => {{
+            let columns = operands.columns.len();
+            let mut first = 0;
+            while first < starts.len() {
+                let vectors = piece(S::REGISTER_COUNT, columns, starts.len() - first);
+                let starts = &starts[first..first + vectors];
+                let sums = &mut sums[first * T::lanes::<S>()..];
+                match (vectors, columns) {
+                    $($(($v, $c) => alone::<T, S, $v, $c>(simd, operands, starts, sums),)*)*
+                    _ => unreachable!("tile of {columns} columns × {vectors} vectors"),
+                }
+                first += vectors;
             }
-        };
+        }};
     }
     if const { S::REGISTER_COUNT >= 32 } {
         dispatch!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 4: 1 2 3 4 5 6;)
     } else {
-        dispatch!(2: 1 2 3 4 5 6; 4: 1 2;)
+        dispatch!(2: 1 2 3 4 5 6; 3: 4; 4: 1 2 3; 6: 1 2;)
     }
 }
 
@@ -159,20 +190,38 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
                     for _ in 0..o.channels {
                         prefetch(hint);
                         hint = hint.wrapping_add(o.hints.steps[1]);
-                        let mut values = [T::splat(simd, T::default()); V];
-                        for v in 0..V {
-                            // SAFETY: a vector lies there, as asserted.
-                            values[v] = unsafe { pixels[v].cast::<T::Vector<S>>().read_unaligned() };
-                            pixels[v] = pixels[v].wrapping_add(o.channel_step);
-                        }
-                        for c in 0..C {
-                            // SAFETY: the weights hold C for each tap and channel, as asserted.
-                            let weight = T::splat(simd, unsafe { *weights.add(c) });
+                        // SAFETY: a vector lies there, as asserted.
+                        let value = |v: usize| unsafe { pixels[v].cast::<T::Vector<S>>().read_unaligned() };
+                        // SAFETY: the weights hold C for each tap and channel, as asserted.
+                        let weight = |c: usize| T::splat(simd, unsafe { *weights.add(c) });
+                        // The fewer of both stay in registers.
+                        if const { C < V } {
+                            let mut all = [T::splat(simd, T::default()); C];
+                            for c in 0..C {
+                                all[c] = weight(c);
+                            }
                             for v in 0..V {
-                                acc[c][v] = T::mul_add(simd, values[v], weight, acc[c][v]);
+                                let value = value(v);
+                                for c in 0..C {
+                                    acc[c][v] = T::mul_add(simd, value, all[c], acc[c][v]);
+                                }
+                            }
+                        } else {
+                            let mut all = [T::splat(simd, T::default()); V];
+                            for v in 0..V {
+                                all[v] = value(v);
+                            }
+                            for c in 0..C {
+                                let weight = weight(c);
+                                for v in 0..V {
+                                    acc[c][v] = T::mul_add(simd, all[v], weight, acc[c][v]);
+                                }
                             }
                         }
                         weights = weights.wrapping_add(C);
+                        for v in 0..V {
+                            pixels[v] = pixels[v].wrapping_add(o.channel_step);
+                        }
                     }
                 }
             }

@@ -7,12 +7,15 @@ use crate::contract::request::{Declined, Request};
 use crate::machine::roofs::Roofs;
 use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::phase_tile;
-use crate::microkernels::pixel_tile::max_columns;
+use crate::microkernels::pixel_tile::{MOST_VECTORS, max_columns, widest};
 use crate::microkernels::slab::equal_parts;
 use crate::problem::problem::Layout;
 
-/// Packed input of one task, at most (bytes), where one row allows it.
+/// Packed input of one task, at most (bytes), where one row allows it. In the level-2 cache lie also what it was packed from
+/// and what the next task packs.
 const SLAB_BYTES: usize = 512 << 10;
+/// The same where even then a row in five at most is packed twice.
+const SMALL_SLAB_BYTES: usize = 200 << 10;
 /// Sums of the rows that are stored together, at most (bytes), where one row allows it: beside the inputs and weights of
 /// a tile they stay in the level-1 cache.
 const SUMS_BYTES: usize = 20 << 10;
@@ -38,8 +41,10 @@ pub struct Blocking {
     pub axes: [PositionAxis; 3],
     pub size: usize,
     pub lanes: usize,
-    /// Vectors of the widest tile.
+    /// Vectors of the positions that all boxes of a column block go over together: of one tile, or of a few.
     pub vectors: usize,
+    /// Vector registers.
+    pub registers: usize,
     pub groups: usize,
     pub group_in: usize,
     pub group_out: usize,
@@ -124,7 +129,7 @@ impl Blocking {
         if direct && (x.stride != 2 || y_phases > 1 || together) {
             return None;
         }
-        let most = if direct { 2 * phase_tile::MOST_CHANNELS } else { max_columns(registers, 2) };
+        let most = if direct { 2 * phase_tile::MOST_CHANNELS } else { max_columns(registers) };
         let phases = x.stride * y_phases;
         if phases > most || (y_phases > 1 && phases * p.group_out() > most) {
             return None;
@@ -133,8 +138,10 @@ impl Blocking {
         let columns = channels * phases;
         let vectors = match direct {
             true => phase_tile::widest(registers, channels),
-            false if columns <= max_columns(registers, 4) => 4,
-            false => 2,
+            // Whole tiles, also in the boxes that fewer columns read.
+            false if registers >= 32 => widest(registers, columns),
+            false if matches!(columns, 3 | 5..) => 4,
+            false => MOST_VECTORS,
         };
 
         let whole = parts == 1;
@@ -151,9 +158,16 @@ impl Blocking {
         if planes as u128 * y.halo() as u128 * pitch as u128 * p.group_in() as u128 > SLOT_BYTES as u128 {
             return None;
         }
-        let mut rows = y.positions;
-        while rows > 1 && slab(rows) * size > SLAB_BYTES {
-            rows = rows_up_to((rows * SLAB_BYTES / (slab(rows) * size)).clamp(1, rows - 1));
+        let rows_within = |bytes: usize| {
+            let mut rows = y.positions;
+            while rows > 1 && slab(rows) * size > bytes {
+                rows = rows_up_to((rows * bytes / (slab(rows) * size)).clamp(1, rows - 1));
+            }
+            rows
+        };
+        let mut rows = rows_within(SMALL_SLAB_BYTES);
+        if rows < 4 * y.halo().max(1) {
+            rows = rows_within(SLAB_BYTES);
         }
         let running = whole && pitch < width.next_multiple_of(lanes);
         if form == Form::Running && !running {
@@ -165,6 +179,7 @@ impl Blocking {
             size,
             lanes,
             vectors,
+            registers,
             groups: p.groups(),
             group_in: p.group_in(),
             group_out: p.group_out(),

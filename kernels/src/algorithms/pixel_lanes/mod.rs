@@ -41,7 +41,7 @@ impl Kernel for PixelLanes {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 3, speed: 3 }
+        Revisions { numerics: 4, speed: 4 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -3,6 +3,7 @@
 use super::blocking::Blocking;
 use crate::contract::request::Request;
 use crate::machine::roofs::Roofs;
+use crate::microkernels::pixel_tile::piece;
 use crate::problem::problem::Layout;
 
 /// Loads, stores and jumps of a tile beside its multiply-adds: of each vector of sums, and of the tile.
@@ -29,7 +30,7 @@ impl Blocking {
         let (per_output, per_row) = match g.problem().layout() {
             _ if self.direct => (1.4, 0.0),
             Layout::Nchw => (2.4, 20.0),
-            Layout::Nhwc => (8.0, 20.0),
+            Layout::Nhwc => (5.0, 20.0),
         };
         roofs.compute_ns(self.cycles as u128 * self.lanes as u128, 1.05)
             + per_output / self.lanes as f64 * g.output_len() as f64
@@ -77,15 +78,32 @@ impl Blocking {
         let lines = (self.group_in * (self.vectors * self.lanes * self.size / 64 + 1)) as f64;
         let missed = |rows: f64| (1.0 - LEVEL_1_LINES / (rows * lines)).max(0.0);
         let again = (windows as f64 - 1.0) * missed(1.0);
-        PER_LINE * rows as f64 * lines * (missed(since as f64) + again)
+        // The steps of the widest tiles are long enough to hide some.
+        let seen = if self.direct && self.lanes * self.size >= 64 { 0.4 } else { 1.0 };
+        seen * PER_LINE * rows as f64 * lines * (missed(since as f64) + again)
     }
 
-    /// One tile over so many taps: bound by multiply-adds, by loads (the inputs' cross cache lines), or by latency.
+    /// The tiles of one box over so many taps.
     fn tile(&self, taps: usize, columns: usize) -> f64 {
-        let (columns, vectors) = (columns as f64, self.vectors as f64);
-        let step = (columns * vectors).max(2.0 * vectors + 0.5 * columns).max(4.0);
-        let own = if self.direct { 0.0 } else { PER_SUM * columns * vectors + PER_TILE };
+        let (mut step, mut left) = (0.0, self.vectors);
+        while left > 0 {
+            let vectors = if self.direct { left } else { piece(self.registers, columns, left) };
+            step += self.step(columns as f64, vectors as f64);
+            left -= vectors;
+        }
+        let own = if self.direct { 0.0 } else { PER_SUM * (columns * self.vectors) as f64 + PER_TILE };
         (taps * self.group_in) as f64 * step + own
+    }
+
+    /// One step of a tile: bound by multiply-adds, by loads (the inputs' cross cache lines), or by latency.
+    fn step(&self, columns: f64, vectors: f64) -> f64 {
+        let (loads, latency) = if self.lanes * self.size < 64 {
+            // Two multiply-adds or two loads in a cycle; every other vector of inputs crosses.
+            (1.5 * vectors + columns + 1.0, 8.0)
+        } else {
+            (2.0 * vectors + 0.5 * columns, 4.0)
+        };
+        (columns * vectors).max(loads).max(latency)
     }
 
     /// What tiles over the same positions cost beside their taps where they store: all blocks of a group.

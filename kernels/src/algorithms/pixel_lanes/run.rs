@@ -15,7 +15,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
-use crate::microkernels::pixel_tile::{Hints, MOST_COLUMNS, PixelOperands, accumulate_pixels};
+use crate::microkernels::pixel_tile::{Hints, MOST_COLUMNS, MOST_VECTORS, PixelOperands, accumulate_pixels};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
@@ -249,8 +249,8 @@ impl<T: Float> Chunk<'_, T> {
         let mut vector = 0;
         while vector < vectors {
             self.ask_for_outputs(output, vector..(vector + b.vectors).min(vectors), vectors);
-            let wide = if vectors - vector > 2 { b.vectors } else { 2 };
-            let mut starts = [0; 4];
+            let wide = (vectors - vector).next_multiple_of(2).min(b.vectors);
+            let mut starts = [0; MOST_VECTORS];
             for (i, start) in starts[..wide].iter_mut().enumerate() {
                 *start = b.vector_at((vector + i).min(vectors - 1));
             }

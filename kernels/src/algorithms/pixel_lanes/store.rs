@@ -7,6 +7,7 @@ use pulp::Simd;
 use super::run::Chunk;
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::interleave::interleave;
+use crate::microkernels::pixel_tile::MOST_COLUMNS;
 use crate::microkernels::strips::gather_strips;
 use crate::microkernels::vector::Float;
 use crate::problem::problem::Layout;
@@ -32,7 +33,7 @@ impl<T: Float> Chunk<'_, T> {
                 let channel = self.place.group * b.group_out + self.columns.channels.start;
                 let to = g.output_at(self.place.n, channel, [oz, oy, 0]);
                 if together {
-                    self.store_pixels(sums, &along, output, to);
+                    self.store_pixels(simd, sums, &along, output, to);
                 } else {
                     self.store_channels(simd, sums, &along, output, to);
                 }
@@ -50,6 +51,10 @@ impl<T: Float> Chunk<'_, T> {
         let rows = self.rows.len() * phases * channels;
         let line = 64 / size_of::<T>();
         if ax.output < WORTH_ASKING * line || g.output_len() * size_of::<T>() < 1 << 20 {
+            return;
+        }
+        if g.problem().layout() == Layout::Nhwc && self.columns.channels.start > 0 {
+            // The same lines as the first channels'.
             return;
         }
         for i in vectors.start * rows / all..vectors.end * rows / all {
@@ -117,20 +122,34 @@ impl<T: Float> Chunk<'_, T> {
 
     /// The channels of each pixel of one output row; the first begins at `to`.
     #[inline(always)]
-    fn store_pixels(&self, sums: &[T], along: &Along, output: SharedOutput<'_, T>, to: usize) {
+    fn store_pixels<S: Simd>(
+        &self,
+        simd: S,
+        sums: &[T],
+        along: &Along,
+        output: SharedOutput<'_, T>,
+        to: usize,
+    ) {
         let (whole, phase_step) = (&along.whole, along.phase_step);
         let ax = &self.plan.blocking.axes[2];
         let channels = self.columns.channels.len();
         let all = self.plan.geometry.problem().out_channels();
         if !whole.is_empty() {
             let (count, step) = (whole.len(), ax.stride * all);
-            for rx in 0..ax.stride {
+            let sums = &sums[whole.start - self.place.x.start..];
+            // All channels of all phases of a position are neighbours, as many as columns of a tile.
+            let together = if channels == all { ax.stride } else { 1 };
+            for rx in (0..ax.stride).step_by(together) {
+                let mut rows = [0; MOST_COLUMNS];
+                let rows = &mut rows[..together * channels];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    *row = (rx + i / channels) * phase_step + i % channels * self.step;
+                }
                 let first = to + (whole.start * ax.stride + rx - ax.crop) * all;
-                let from = &sums[rx * phase_step + whole.start - self.place.x.start..];
                 // SAFETY: these outputs belong to this task and column block alone.
                 unsafe {
-                    let to = output.slice_ptr(first, (count - 1) * step + channels);
-                    gather_strips(from, self.step, to, step, channels, count);
+                    let to = output.slice_ptr(first, (count - 1) * step + rows.len());
+                    gather_strips(simd, sums, rows, to, step, count);
                 }
             }
         }

@@ -7,9 +7,8 @@
 //!            └─────┴─────┘    then Z neighbouring rows are interleaved, and the vectors stored
 //! ```
 //!
-//! For layers whose outputs are one product each (kernel = stride), where the stores decide. So the steps carry what else a
-//! run must do: the first of them ask for the cache lines that the next tile will write, the following ones copy a part of
-//! the next panel of inputs. Each of the three is a loop of its own: a branch within one would spill the sums.
+//! For layers whose outputs are one product each (kernel = stride), where the stores decide. So the first steps ask for the
+//! cache lines that are written next. They are a loop of their own: a branch within one would spill the sums.
 
 // The loops over rows and vectors index several arrays in step, and unroll as they are.
 #![allow(clippy::needless_range_loop)]
@@ -30,9 +29,9 @@ pub const fn widest(registers: usize, rows: usize) -> usize {
     if rows == 0 || sums / rows > most { most } else { sums / rows }
 }
 
-/// Rows of the tallest tile whose rows come interleaved by `z`: 1, 2 or 4.
-pub const fn tallest(registers: usize, z: usize) -> usize {
-    if z < 4 {
+/// Rows of the tallest tile whose rows come interleaved by `z`: 1, 2 or 4, `live` of which have products.
+pub const fn tallest(registers: usize, z: usize, live: usize) -> usize {
+    if live < 4 || z < 4 {
         6
     } else if registers >= 32 {
         8
@@ -48,7 +47,7 @@ pub struct Factors<'a, T> {
     pub lanes: &'a [T],
     /// See `lanes`.
     pub lane_step: usize,
-    /// The scalar of live row r in step k lies at `r·row_step + k·scalar_step`.
+    /// The scalar of row r in step k lies at `r·row_step + k·scalar_step`.
     pub scalars: &'a [T],
     /// See `scalars`.
     pub row_step: usize,
@@ -67,56 +66,36 @@ pub enum Start<'a, T> {
     Lanes(&'a [T]),
 }
 
-/// Inputs that a tile copies for later, a panel's V vectors for each of `count` channels. Distances in elements.
-#[derive(Debug)]
-pub struct Errand<'a, T> {
-    /// Channel c from `c·from_step` on.
-    pub from: &'a [T],
-    /// See `from`.
-    pub from_step: usize,
-    /// Channel c to `c·V·lanes`.
-    pub to: &'a mut [T],
-    /// Channels.
-    pub count: usize,
-    /// What the next tile will copy, to be fetched: like `from`, but need not exist.
-    pub soon: *const T,
-}
-
-impl<T: Float> Errand<'_, T> {
-    /// Nothing to do.
-    pub fn none() -> Self {
-        Self { from: &[], from_step: 0, to: &mut [], count: 0, soon: std::ptr::null() }
-    }
-
-    /// Does it at once.
-    #[inline(always)]
-    pub fn run<S: Simd>(self, simd: S, vectors: usize) {
-        let _ = simd;
-        let width = vectors * T::lanes::<S>();
-        for (c, to) in self.to.chunks_exact_mut(width.max(1)).take(self.count).enumerate() {
-            super::copy::copy(simd, &self.from[c * self.from_step..][..width], to);
-        }
-    }
+/// Lines that are likely to be written soon, for hints alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Hint<'a, T> {
+    /// Where those of a row lie, from the row's pointer.
+    pub lines: &'a [usize],
+    /// Whether two lines are asked for in each step, since there are few steps.
+    pub twice: bool,
+    /// Where row 0 would lie without its offset.
+    pub to: *const T,
+    /// Of its rows.
+    pub offsets: &'a [usize],
 }
 
 /// A tile of `rows` rows × `vectors` vectors whose rows are interleaved by `z`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// R.
+    /// R: those that have products.
     pub rows: usize,
     /// V.
     pub vectors: usize,
     /// Z: 1, 2 or 4.
     pub z: usize,
-    /// Of Z rows, those that have products: all, or the first half. The others stay what the sums start from.
+    /// Of Z rows that are interleaved, those that have products: all, or the first half. The others, which take no registers,
+    /// are what the sums of the first one start from.
     pub live: usize,
 }
 
 /// All that a tile is told.
 #[derive(Debug)]
 pub struct Call<'a, T> {
-    /// Its size.
-    pub shape: Shape,
     /// What it multiplies.
     pub factors: Factors<'a, T>,
     /// Where the sums start.
@@ -125,14 +104,14 @@ pub struct Call<'a, T> {
     pub activation: Activation,
     /// Where they go.
     pub rows: Rows<'a, T>,
-    /// What is copied meanwhile.
-    pub errand: Errand<'a, T>,
+    /// What is written next: lines are asked for in each step, as far as there are steps.
+    pub hints: &'a [Hint<'a, T>],
 }
 
-/// Runs a tile.
+/// Runs a tile. Its shape by value: read back as a whole from memory to which its parts were just written, it would wait for
+/// all stores before it, those of the last tile's outputs.
 #[inline(always)]
-pub fn run<T: Float, S: Simd>(simd: S, call: &mut Call<'_, T>) {
-    let shape = call.shape;
+pub fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>) {
     macro_rules! dispatch {
         ($($l:literal of $z:literal: $($r:literal)*;)*) => {
             match (shape.live, shape.z, shape.rows, shape.vectors) {
@@ -146,17 +125,17 @@ pub fn run<T: Float, S: Simd>(simd: S, call: &mut Call<'_, T>) {
             }
         };
         (@ $l:literal $z:literal $r:literal $v:literal) => {
-            if const { $v <= widest(S::REGISTER_COUNT, $r) && $r <= tallest(S::REGISTER_COUNT, $z) } {
+            if const { $v <= widest(S::REGISTER_COUNT, $r) && $r <= tallest(S::REGISTER_COUNT, $z, $l) } {
                 simd.vectorize(Tile::<T, $v, $r, $z, $l>(call))
             } else {
                 unreachable!("{shape:?}")
             }
         };
     }
-    dispatch!(1 of 1: 1 2 3 4 5 6; 2 of 2: 2 4 6; 1 of 2: 2 4 6; 4 of 4: 4 8; 2 of 4: 4 8;);
+    dispatch!(1 of 1: 1 2 3 4 5 6; 2 of 2: 2 4 6; 1 of 2: 1 2 3 4 5 6; 4 of 4: 4 8; 2 of 4: 2 4 6;);
 }
 
-struct Tile<'a, 'c, T, const V: usize, const R: usize, const Z: usize, const L: usize>(&'c mut Call<'a, T>);
+struct Tile<'a, 'c, T, const V: usize, const R: usize, const Z: usize, const L: usize>(&'c Call<'a, T>);
 
 impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> WithSimd
     for Tile<'_, '_, T, V, R, Z, L>
@@ -165,20 +144,15 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Call { factors: f, start, activation, rows, errand, .. } = self.0;
+        let Call { factors: f, start, activation, rows, hints } = self.0;
         let lanes = T::lanes::<S>();
         let width = V * lanes;
         rows.check(lanes, Z * V);
         if f.depth > 0 {
             let last = f.depth - 1;
             assert!(last * f.lane_step + width <= f.lanes.len());
-            assert!(last * f.scalar_step + (R / Z * L - 1) * f.row_step < f.scalars.len());
+            assert!(last * f.scalar_step + (R - 1) * f.row_step < f.scalars.len());
         }
-        if errand.count > 0 {
-            assert!((errand.count - 1) * errand.from_step + width <= errand.from.len());
-            assert!(errand.count * width <= errand.to.len());
-        }
-
         let mut sums = [[T::splat(simd, T::default()); V]; R];
         match *start {
             Start::Rows(values) => {
@@ -195,36 +169,29 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
         }
 
         let mut k = 0;
-        if let Some(next) = rows.next() {
-            // A count that the compiler does not know: were it a constant, it would unroll and spill the sums in all three loops.
-            let lines = rows.lines();
-            for offset in &next.offsets[..(f.depth / lines.len().max(1)).min(R / Z)] {
-                for line in lines {
-                    prefetch::write(next.to.wrapping_add(offset + line));
+        for hint in *hints {
+            // Counts that the compiler does not know: were they constants, it would unroll and spill the sums in both loops.
+            let lines = hint.lines.len();
+            let (half, count) = if hint.twice { (lines / 2, lines.div_ceil(2)) } else { (0, lines) };
+            let second = &hint.lines[half..];
+            for offset in hint.offsets {
+                let to = hint.to.wrapping_add(*offset);
+                for (first, second) in hint.lines.iter().zip(second).take(count.min(f.depth - k)) {
+                    prefetch::write(to.wrapping_add(*first));
+                    prefetch::write(to.wrapping_add(*second));
                     // SAFETY: there are `depth` steps, asserted above to lie inside both factors.
-                    sums = unsafe { f.step::<S, V, R, Z, L>(simd, k, sums) };
+                    sums = unsafe { f.step::<S, V, R>(simd, k, sums) };
                     k += 1;
                 }
             }
         }
-        let copies = errand.count.min(f.depth - k);
-        for c in 0..copies {
-            // SAFETY: `count` channels were asserted to lie inside both.
-            unsafe { errand.copy::<S, V>(c) };
-            // SAFETY: as above.
-            sums = unsafe { f.step::<S, V, R, Z, L>(simd, k, sums) };
-            k += 1;
-        }
         while k < f.depth {
             // SAFETY: as above.
-            sums = unsafe { f.step::<S, V, R, Z, L>(simd, k, sums) };
+            sums = unsafe { f.step::<S, V, R>(simd, k, sums) };
             k += 1;
         }
-        for c in copies..errand.count {
-            // SAFETY: as above.
-            unsafe { errand.copy::<S, V>(c) };
-        }
-        rows.store::<S, V, R, Z>(simd, sums, *activation);
+        let rest: &[T] = if let (true, Start::Rows(values)) = (L < Z, start) { values } else { &[] };
+        rows.store_live::<S, V, R, Z, L>(simd, sums, rest, *activation);
     }
 }
 
@@ -232,9 +199,9 @@ impl<T: Float> Factors<'_, T> {
     /// Adds the products of step `k`.
     ///
     /// # Safety
-    /// V vectors and a scalar for each live row of that step lie inside.
+    /// V vectors and a scalar for each row of that step lie inside.
     #[inline(always)]
-    unsafe fn step<S: Simd, const V: usize, const R: usize, const Z: usize, const L: usize>(
+    unsafe fn step<S: Simd, const V: usize, const R: usize>(
         &self,
         simd: S,
         k: usize,
@@ -248,36 +215,13 @@ impl<T: Float> Factors<'_, T> {
             for v in 0..V {
                 values[v] = vectors.add(v).read_unaligned();
             }
-            for live in 0..R / Z * L {
-                let scalar = T::splat(simd, *scalars.add(live * self.row_step));
-                let r = live / L * Z + live % L;
+            for r in 0..R {
+                let scalar = T::splat(simd, *scalars.add(r * self.row_step));
                 for v in 0..V {
                     sums[r][v] = T::mul_add(simd, values[v], scalar, sums[r][v]);
                 }
             }
         }
         sums
-    }
-}
-
-impl<T: Float> Errand<'_, T> {
-    /// Copies channel `c`.
-    ///
-    /// # Safety
-    /// V vectors of it lie inside both.
-    #[inline(always)]
-    unsafe fn copy<S: Simd, const V: usize>(&mut self, c: usize) {
-        // SAFETY: as promised.
-        unsafe {
-            let from = self.from.as_ptr().add(c * self.from_step).cast::<T::Vector<S>>();
-            let to = self.to.as_mut_ptr().cast::<T::Vector<S>>().add(c * V);
-            for v in 0..V {
-                to.add(v).write_unaligned(from.add(v).read_unaligned());
-            }
-        }
-        let soon = self.soon.wrapping_add(c * self.from_step).cast::<T::Vector<S>>();
-        for v in 0..V {
-            prefetch::read(soon.wrapping_add(v));
-        }
     }
 }

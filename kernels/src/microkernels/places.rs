@@ -22,6 +22,8 @@ pub type Sums<X, const V: usize, const R: usize> = [[X; V]; R];
 pub const MOST_ROWS: usize = 8;
 /// Sums of the largest tile.
 pub const MOST_SUMS: usize = 24;
+/// Vectors of outputs of the largest tile: of each sum, and of as many rows without products.
+const MOST_STORED: usize = 2 * MOST_SUMS;
 /// Vectors of outputs in one row of a tile, Z·V at most.
 const MOST_OUTPUTS: usize = 16;
 /// Cache lines of one row of outputs, at most: hints for more are left out.
@@ -105,6 +107,12 @@ impl Places {
         }
     }
 
+    /// One place in every cache line of a row.
+    #[inline(always)]
+    pub fn lines(&self) -> &[usize] {
+        &self.lines[..self.line_count]
+    }
+
     /// Whether no output has a place.
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.whole == 0
@@ -153,7 +161,7 @@ impl<'a, T> Rows<'a, T> {
     /// One place in every cache line of a row.
     #[inline(always)]
     pub fn lines(&self) -> &'a [usize] {
-        &self.places.lines[..self.places.line_count]
+        self.places.lines()
     }
 
     /// The same with place 0 for those that it lacks.
@@ -181,10 +189,22 @@ impl<T: Float> Rows<'_, T> {
     pub fn store<S: Simd, const V: usize, const R: usize, const Z: usize>(
         &self,
         simd: S,
-        mut sums: Sums<T::Vector<S>, V, R>,
+        sums: Sums<T::Vector<S>, V, R>,
         activation: Activation,
     ) {
-        assert!(R <= MOST_ROWS && R / Z <= 6 && R * V <= MOST_SUMS && Z * V <= MOST_OUTPUTS);
+        self.store_live::<S, V, R, Z, Z>(simd, sums, &[], activation);
+    }
+
+    /// The same, where the first L of Z rows that are interleaved have sums. The others are `rest[L·r]` in row r of outputs.
+    #[inline(always)]
+    pub fn store_live<S: Simd, const V: usize, const R: usize, const Z: usize, const L: usize>(
+        &self,
+        simd: S,
+        mut sums: Sums<T::Vector<S>, V, R>,
+        rest: &[T],
+        activation: Activation,
+    ) {
+        assert!(R <= MOST_ROWS && R / L <= 6 && R * V <= MOST_SUMS && Z * V <= MOST_OUTPUTS && Z <= 2 * L);
         let outputs = Z * V;
         // Written out for every row: a loop would keep the sums in memory.
         let mut left = Activation::Identity;
@@ -208,16 +228,18 @@ impl<T: Float> Rows<'_, T> {
             Activation::Sigmoid | Activation::Tanh => left = activation,
         }
         // Whole vectors go to the outputs; others, and what is not activated yet, to a buffer from which they are put.
-        let mut buffer = MaybeUninit::<[T::Vector<S>; MOST_SUMS]>::uninit();
+        let mut buffer = MaybeUninit::<[T::Vector<S>; MOST_STORED]>::uninit();
         let aside = buffer.as_mut_ptr().cast::<T::Vector<S>>();
         let whole = if left == Activation::Identity { self.places.whole } else { 0 };
         macro_rules! store {
             ($($r:literal)*) => {
-                $(if $r * Z < R {
+                $(if $r * L < R {
+                    let rest = if L < Z { T::splat(simd, rest[$r * L]) } else { sums[0][0] };
+                    let rest = if L < Z { vector(activation)(rest) } else { rest };
                     for v in 0..V {
-                        let mut interleaved = [sums[$r * Z % R][v]; Z];
-                        for z in 0..Z {
-                            interleaved[z] = sums[($r * Z + z) % R][v];
+                        let mut interleaved = [rest; Z];
+                        for z in 0..L {
+                            interleaved[z] = sums[($r * L + z) % R][v];
                         }
                         let interleaved = interleave_vectors::<T, S, Z>(simd, interleaved);
                         for z in 0..Z {
@@ -226,7 +248,7 @@ impl<T: Float> Rows<'_, T> {
                             let direct = whole >> j & 1 != 0;
                             let to = if direct { there.cast() } else { aside.wrapping_add($r * outputs + j) };
                             // SAFETY: places of whole vectors may be written, as promised to `new`; the buffer has room for
-                            // all R·V vectors.
+                            // all R/L·Z·V vectors.
                             unsafe { to.write_unaligned(interleaved[z]) };
                         }
                     }
@@ -236,7 +258,7 @@ impl<T: Float> Rows<'_, T> {
         store!(0 1 2 3 4 5);
         if whole.count_ones() as usize != outputs {
             let buffer = aside.cast::<T>();
-            simd.vectorize(Put { buffer, height: R / Z, rows: self, activation: left, whole });
+            simd.vectorize(Put { buffer, height: R / L, rows: self, activation: left, whole });
         }
     }
 }

@@ -14,6 +14,13 @@ use crate::problem::problem::Layout;
 const KEPT_WEIGHTS: usize = 512 << 10;
 /// Inputs of such a block (bytes).
 const BLOCK_BYTES: usize = 384 << 10;
+/// Channels first, inputs of one channel in a panel (bytes): several tiles share it where vectors are short, since one cache
+/// line of each channel at a time comes too late.
+const PANEL_ROW: usize = 256;
+/// Such a panel (bytes): it stays in the level-2 cache beside the next one, and is read for each tile of weights.
+const PANEL_BYTES: usize = 64 << 10;
+/// Tiles side by side that share a panel, at most.
+pub const MOST_SHARING: usize = 4;
 /// Scratch of one thread, at most (bytes): beyond it the kernel declines.
 const SLOT_BYTES: usize = 2 << 20;
 
@@ -35,6 +42,8 @@ pub struct Blocking {
     /// Rows and vectors of the largest tile.
     pub rows: usize,
     pub vectors: usize,
+    /// Channels first: vectors of a panel, whose inputs are packed together: those of several tiles side by side.
+    pub wide: usize,
     /// Channels last: outputs of a pixel that lie together, and how many such runs there are.
     pub run: usize,
     pub runs: usize,
@@ -71,6 +80,7 @@ impl Blocking {
             z: 1,
             rows: 1,
             vectors: 1,
+            wide: 1,
             run: 0,
             runs: 1,
             sides: Parts::new(1, 1),
@@ -106,8 +116,9 @@ impl Blocking {
             )));
         }
         self.z = stride;
-        let channels = equal_parts(self.group_out, tallest(self.registers, stride) / stride);
-        self.rows = channels * stride;
+        let live = kernel.min(stride);
+        let channels = equal_parts(self.group_out, tallest(self.registers, stride, live) / live);
+        self.rows = channels * live;
         (self.sides, self.unit) = (Parts::new(self.group_out, self.group_out.div_ceil(channels)), kernel);
         let vectors = widest(self.registers, self.rows);
         self.vectors = vectors.min(self.units()).max(1);
@@ -122,21 +133,22 @@ impl Blocking {
         while panel(self.vectors) > SLOT_BYTES {
             self.vectors -= 1;
         }
-        self.ahead = 2 * panel(self.vectors) <= SLOT_BYTES;
+        let sharing = (PANEL_ROW / (self.vectors * self.lanes * size)).clamp(1, MOST_SHARING);
+        let fits = |&wide: &usize| panel(wide) <= PANEL_BYTES;
+        self.wide = (1..=sharing).rev().map(|n| n * self.vectors).find(fits).unwrap_or(self.vectors);
+        self.ahead = 2 * panel(self.wide) <= SLOT_BYTES;
         Ok(())
     }
 
     fn channels_last(&mut self, size: usize) -> Result<(), Declined> {
-        if !self.axes.is_whole() {
-            return Err(Declined::because("cropped outputs, channels last"));
-        }
         let stride = self.axes.x.stride;
-        (self.run, self.runs) = if self.groups == 1 && self.axes.x.kernel == stride {
+        (self.run, self.runs) = if self.groups == 1 && self.axes.x.kernel == stride && self.axes.x.is_whole()
+        {
             (stride * self.group_out, 1)
         } else {
             (self.group_out, stride)
         };
-        self.rows = tallest(self.registers, 1);
+        self.rows = tallest(self.registers, 1, 1);
         let vectors = self.run.div_ceil(self.lanes);
         self.vectors = widest(self.registers, self.rows).min(vectors);
         (self.sides, self.unit) = (Parts::new(vectors, vectors.div_ceil(self.vectors)), self.lanes);
@@ -217,7 +229,7 @@ impl Blocking {
     /// What the sums of one group start from: a value for each row, or for each lane of one run.
     pub fn bias_step(&self) -> usize {
         match self.layout {
-            Layout::Nchw => self.group_out * self.z,
+            Layout::Nchw => self.group_out * self.unit,
             Layout::Nhwc => self.step(),
         }
     }
@@ -232,7 +244,7 @@ impl Blocking {
         self.groups * self.group_weights()
     }
 
-    /// Elements of a thread's scratch: the inputs of a tile of pixels, and of the next where they are copied ahead.
+    /// Elements of a thread's scratch: the inputs of a panel, and of the next where they are copied ahead.
     pub fn slot(&self) -> usize {
         match self.layout {
             Layout::Nchw => (1 + usize::from(self.ahead)) * self.panel(),
@@ -240,9 +252,9 @@ impl Blocking {
         }
     }
 
-    /// Elements of the inputs of a tile.
+    /// Elements of the inputs of a panel.
     pub fn panel(&self) -> usize {
-        (self.group_in * self.vectors * self.lanes).next_multiple_of(16)
+        (self.group_in * self.wide * self.lanes).next_multiple_of(16)
     }
 
     /// Tasks of a run.

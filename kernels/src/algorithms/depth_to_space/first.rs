@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::blocking::{Blocking, Parts, WeightTile};
-use super::pack::{fetch, fill, tile_start};
+use super::blocking::{Blocking, MOST_SHARING, Parts, WeightTile};
+use super::pack::{fetch, fetch_run, fill, put_run, tile_start};
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
-use crate::microkernels::direct_tile::{self, Call, Errand, Factors, Shape, Start};
-use crate::microkernels::places::{Next, Places, Rows};
+use crate::microkernels::copy::copy;
+use crate::microkernels::direct_tile::{self, Call, Factors, Hint, Shape, Start};
+use crate::microkernels::places::{MOST_ROWS, Places, Rows};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 
@@ -25,7 +26,12 @@ pub struct Task<'a, 'o, T> {
     pub tiles: Range<usize>,
 }
 
-/// The pixels of one tile.
+/// Lists of lines that the hints of a tile come from: those of the next tile, and of phases without taps before it.
+const MOST_HINTS: usize = 4;
+/// Inputs are asked for at least so many steps before they are copied.
+const FETCH_STEPS: usize = 64;
+
+/// The pixels of some tiles side by side, whose inputs are packed together; or of one tile.
 #[derive(Debug, Clone)]
 struct Panel {
     pixels: Range<usize>,
@@ -45,20 +51,50 @@ impl Panel {
         Self { pixels, vectors: units.len(), start: image as isize + row * width + at(p.x, &axes.x) }
     }
 
+    /// Its tiles, in vectors.
+    fn sharing(&self, b: &Blocking) -> Parts {
+        Parts::new(self.vectors, self.vectors.div_ceil(b.vectors))
+    }
+
+    /// A part of it.
+    fn part(&self, b: &Blocking, vectors: Range<usize>) -> Range<usize> {
+        let at = |v: usize| (self.pixels.start + v * b.lanes).min(self.pixels.end);
+        at(vectors.start)..at(vectors.end)
+    }
+
     /// Where its outputs of one phase lie in the first channel.
-    fn place(&self, g: &Geometry, b: &Blocking, tile: WeightTile, places: &mut Places) {
-        places.clear(self.vectors * b.z);
+    fn place(
+        g: &Geometry,
+        b: &Blocking,
+        pixels: Range<usize>,
+        vectors: usize,
+        tile: WeightTile,
+        places: &mut Places,
+    ) {
+        places.clear(vectors * b.z);
+        Self::each_run(g, b, pixels, tile, |at, to, len| places.push(at, to, len));
+    }
+
+    /// The same run by run: number of the first output, its place, how many.
+    #[inline(always)]
+    fn each_run(
+        g: &Geometry,
+        b: &Blocking,
+        pixels: Range<usize>,
+        tile: WeightTile,
+        mut run: impl FnMut(usize, usize, usize),
+    ) {
         let (axes, x) = (&b.axes, &b.axes.x);
-        let (mut done, mut pixel) = (0, axes.pixel(self.pixels.start));
-        while done < self.pixels.len() {
-            let len = (x.input - pixel.x).min(self.pixels.len() - done);
+        let (mut done, mut pixel) = (0, axes.pixel(pixels.start));
+        while done < pixels.len() {
+            let len = (x.input - pixel.x).min(pixels.len() - done);
             if let (Some(z), Some(y)) = (axes.z.output_of(pixel.z, tile.z), axes.y.output_of(pixel.y, tile.y))
             {
                 let (first, end) = (pixel.x * x.stride, (pixel.x + len) * x.stride);
                 let (from, to) = (first.max(x.crop), end.min(x.crop + x.output));
                 if from < to {
                     let start = g.output_at(pixel.n, 0, [z, y, from - x.crop]);
-                    places.push(done * x.stride + from - first, start, to - from);
+                    run(done * x.stride + from - first, start, to - from);
                 }
             }
             done += len;
@@ -99,20 +135,26 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { plan, input, output, slot, group, units, tiles } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
-        let parts = Parts::new(units.len(), units.len().div_ceil(b.vectors));
+        let parts = Parts::new(units.len(), units.len().div_ceil(b.wide));
         let count = parts.count;
         let panel = |i: usize| {
             let own = parts.of(i);
             Panel::new(g, b, units.start + own.start..units.start + own.end)
         };
         let (mut here, mut there) = slot.split_at_mut(b.panel());
-        let mut places = Places::new(b.lanes, size_of::<T>());
+        let mut places: [Places; MOST_SHARING] = from_fn(|_| Places::new(b.lanes, size_of::<T>()));
         let errands = Parts::new(b.group_in, tiles.len());
         let first = b.weight_tile(tiles.start);
         let (mut own, mut filled) = (panel(0), false);
         for i in 0..count {
             if !filled {
-                fill(simd, b, group, input, own.pixels.clone(), own.vectors * b.lanes, here);
+                let sharing = own.sharing(b);
+                for part in 0..sharing.count {
+                    let vectors = sharing.of(part);
+                    let here = &mut here[vectors.start * b.lanes * b.group_in..];
+                    let width = vectors.len() * b.lanes;
+                    fill(simd, b, group, input, own.part(b, vectors), width, here);
+                }
             }
             let next = (i + 1 < count).then(|| panel(i + 1));
             let from = next
@@ -133,7 +175,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
     }
 }
 
-/// The pixels of one tile, for all tiles of weights of a task.
+/// The pixels of one panel, for all tiles of weights of a task.
 struct Block<'a, 'o, T> {
     plan: &'a PreparedDirect<T>,
     input: &'a [T],
@@ -150,91 +192,153 @@ struct Block<'a, 'o, T> {
 
 impl<T: Float> Block<'_, '_, T> {
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, here: &[T], there: &mut [T], places: &mut Places) {
+    fn run<S: Simd>(&self, simd: S, here: &[T], there: &mut [T], places: &mut [Places; MOST_SHARING]) {
         let (g, b, own) = (&self.plan.geometry, &self.plan.blocking, self.own);
         let plane = g.output_plane();
         // SAFETY: the task owns the outputs of its pixels in the phases and channels of its tiles; no others are accessed.
         let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
         let base = base.wrapping_add(self.group * b.group_out * plane);
-        let offsets = from_fn(|r| r * plane);
+        let offsets: [usize; MOST_ROWS] = from_fn(|r| r * plane);
         let [_, height, width] = g.output();
         let row = |tile: WeightTile| (tile.z * height + tile.y) * width;
         let to = |tile: WeightTile| b.sides.of(tile.side).start * plane + row(tile);
+        let sharing = own.sharing(b);
         // The phases lie alike, but where rows are cropped.
-        let (alike, mut tile) = (b.axes.rows_are_whole() || own.is_whole(b), self.first);
-        if alike {
-            own.place(g, b, WeightTile::default(), places);
-        }
-        for number in 0..self.errands.count {
-            if !alike {
-                own.place(g, b, tile, places);
+        let alike = b.axes.rows_are_whole() || own.is_whole(b);
+        let place = |tile: WeightTile, places: &mut [Places; MOST_SHARING]| {
+            for (part, places) in places.iter_mut().take(sharing.count).enumerate() {
+                let vectors = sharing.of(part);
+                Panel::place(g, b, own.part(b, vectors.clone()), vectors.len(), tile, places);
             }
+        };
+        if alike {
+            place(WeightTile::default(), places);
+        }
+        let mut tile = self.first;
+        for number in 0..self.errands.count {
+            self.carry(simd, number, there);
+            let channels = b.sides.of(tile.side);
+            let rows = channels.len() * b.unit;
+            let of_tile = self.group * b.bias_step() + channels.start * b.unit;
+            let Some(weights) = tile_start(b, tile) else {
+                self.fill_phase(
+                    simd,
+                    tile,
+                    base.wrapping_add(channels.start * plane),
+                    &self.plan.rest[of_tile..][..rows],
+                );
+                tile = b.next_tile(tile);
+                continue;
+            };
+            if !alike {
+                place(tile, places);
+            }
+            let places = &*places;
             // What the places hold already.
             let held = if alike { 0 } else { row(tile) };
-            // What comes next: the next tile of weights, or the first one for the next pixels.
-            let last = number + 1 == self.errands.count;
-            let (then, from) = if last { (self.first, self.next) } else { (b.next_tile(tile), Some(own)) };
-            let channels = b.sides.of(tile.side);
-            let rows = channels.len() * b.z;
-            let errand = self.errand(number, there);
-            if places.is_empty() {
-                errand.run(simd, own.vectors);
-                tile = then;
-                continue;
+            let to_tile = |tile: WeightTile| base.wrapping_add(to(tile)).wrapping_sub(held);
+            // What comes next: phases without taps, and the next tile of weights, or the first one for the next pixels.
+            let (mut then, mut after, mut filled) = (b.next_tile(tile), number + 1, [tile; MOST_HINTS]);
+            let mut fills = 0;
+            while after < self.errands.count && tile_start(b, then).is_none() {
+                if fills < MOST_HINTS - 1 {
+                    filled[fills] = then;
+                    fills += 1;
+                }
+                (then, after) = (b.next_tile(then), after + 1);
             }
-            let next = from.map(|from| {
-                let to = base.wrapping_add(to(then)).wrapping_sub(held);
-                Next { to: to.wrapping_offset(from.start - own.start), offsets: &offsets }
-            });
-            let to = base.wrapping_add(to(tile)).wrapping_sub(held);
-            let weights = tile_start(b, tile);
-            let factors = Factors {
-                lanes: here,
-                lane_step: own.vectors * b.lanes,
-                scalars: &self.plan.weights[self.group * b.group_weights() + weights.unwrap_or(0)..],
-                row_step: 1,
-                scalar_step: channels.len() * b.unit,
-                depth: if weights.is_some() { b.group_in } else { 0 },
+            let (then_to, then_channels) = if after < self.errands.count {
+                (to_tile(then), b.sides.of(then.side).len())
+            } else {
+                let ahead = self.next.map_or(0, |next| next.start - own.start);
+                let channels = if self.next.is_some() { b.sides.of(self.first.side).len() } else { 0 };
+                (to_tile(self.first).wrapping_offset(ahead), channels)
             };
-            let bias = &self.plan.bias[self.group * b.bias_step() + channels.start * b.z..][..rows];
-            let mut call = Call {
-                shape: Shape { rows, vectors: own.vectors, z: b.z, live: b.unit },
-                factors,
-                start: Start::Rows(bias),
-                activation: self.plan.epilogue.activation,
-                // SAFETY: as above; the rows are channels of the tile, one output plane apart.
-                rows: unsafe { Rows::new(places, to, &offsets, next) },
-                errand,
-            };
-            direct_tile::run(simd, &mut call);
-            tile = then;
+            let own_to = to_tile(tile);
+            let mut hints =
+                [Hint { lines: &[], twice: false, to: base.cast_const(), offsets: &[] }; MOST_HINTS];
+            for part in 0..sharing.count {
+                let vectors = sharing.of(part);
+                if places[part].is_empty() {
+                    continue;
+                }
+                // Field by field: whole hints would be copied, and wait for all stores before.
+                let next = part + 1 < sharing.count;
+                hints[0].lines = if next { places[part + 1].lines() } else { places[0].lines() };
+                let lines = hints[0].lines.len() * channels.len() * (1 + fills);
+                hints[0].twice = lines > b.group_in;
+                hints[0].to = if next { own_to } else { then_to };
+                hints[0].offsets = &offsets[..if next { channels.len() } else { then_channels }];
+                for (hint, &fill) in hints[1..].iter_mut().zip(&filled[..fills]) {
+                    hint.lines = places[part].lines();
+                    hint.twice = lines > b.group_in;
+                    hint.to = to_tile(fill);
+                    hint.offsets = &offsets[..channels.len()];
+                }
+                let factors = Factors {
+                    lanes: &here[vectors.start * b.lanes * b.group_in..],
+                    lane_step: vectors.len() * b.lanes,
+                    scalars: &self.plan.weights[self.group * b.group_weights() + weights..],
+                    row_step: 1,
+                    scalar_step: rows,
+                    depth: b.group_in,
+                };
+                let call = Call {
+                    factors,
+                    start: Start::Rows(&self.plan.bias[of_tile..][..rows]),
+                    activation: self.plan.epilogue.activation,
+                    // SAFETY: as above; the rows are channels of the tile, one output plane apart.
+                    rows: unsafe { Rows::new(&places[part], own_to, &offsets, None) },
+                    hints: &hints[..1 + fills],
+                };
+                let shape = Shape { rows, vectors: vectors.len(), z: b.z, live: b.unit };
+                direct_tile::run(simd, shape, &call);
+            }
+            tile = b.next_tile(tile);
         }
     }
 
-    /// The part of the next panel that is copied during tile number `tile`.
+    /// The outputs of a phase without taps, of the channels from `to` on, which are `values`.
     #[inline(always)]
-    fn errand<'s>(&'s self, tile: usize, there: &'s mut [T]) -> Errand<'s, T> {
+    fn fill_phase<S: Simd>(&self, simd: S, tile: WeightTile, to: *mut T, values: &[T]) {
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let plane = g.output_plane();
+        Panel::each_run(g, b, self.own.pixels.clone(), tile, |_, at, len| {
+            for (c, &value) in values.iter().step_by(b.unit).enumerate() {
+                // SAFETY: the task owns the outputs of its pixels in its phases and channels.
+                unsafe { put_run(simd, value, to.wrapping_add(c * plane + at), len) };
+            }
+        });
+    }
+
+    /// Copies a part of the next panel, before tile number `number`, and asks for a later one.
+    #[inline(always)]
+    fn carry<S: Simd>(&self, simd: S, number: usize, there: &mut [T]) {
         let b = &self.plan.blocking;
-        let (plane, width) = (b.axes.plane, self.own.vectors * b.lanes);
-        let channels = self.errands.of(tile);
+        let (plane, own) = (b.axes.plane, self.own);
         let Some(from) = self.from else {
             if let Some(next) = self.next {
-                fetch(b, self.group, self.input, next.pixels.clone(), channels);
+                fetch(b, self.group, self.input, next.pixels.clone(), self.errands.of(number));
             }
-            return Errand::none();
+            return;
         };
-        // Of more tiles than channels, the last have none to copy.
-        if channels.is_empty() {
-            return Errand::none();
+        let sharing = own.sharing(b);
+        for c in self.errands.of(number) {
+            for part in 0..sharing.count {
+                let vectors = sharing.of(part);
+                let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
+                let to = &mut there[at * b.group_in + c * width..][..width];
+                copy(simd, &self.input[from + c * plane + at..][..width], to);
+            }
         }
         // After the last part comes the first one of the panel after the next.
-        let soon = if channels.end < b.group_in { from + channels.end * plane } else { from + width };
-        Errand {
-            from: &self.input[from + channels.start * plane..],
-            from_step: plane,
-            to: &mut there[channels.start * width..channels.end * width],
-            count: channels.len(),
-            soon: self.input.as_ptr().wrapping_add(soon),
+        let (width, count) = (own.vectors * b.lanes, self.errands.count);
+        let (soon, from) = match number + (FETCH_STEPS / b.group_in).clamp(1, count) {
+            soon if soon < count => (soon, from),
+            soon => (soon - count, from + width),
+        };
+        for c in self.errands.of(soon) {
+            fetch_run(self.input.as_ptr().wrapping_add(from + c * plane), width);
         }
     }
 }

@@ -59,7 +59,7 @@ pub fn pack_bias<T: Float>(b: &Blocking, group: usize, bias: &[T], packed: &mut 
     let bias = &bias[group * b.group_out..][..b.group_out];
     match b.layout {
         Layout::Nchw => {
-            for (to, &value) in packed.chunks_exact_mut(b.z).zip(bias) {
+            for (to, &value) in packed.chunks_exact_mut(b.unit).zip(bias) {
                 to.fill(value);
             }
         }
@@ -104,6 +104,34 @@ pub fn fetch<T>(b: &Blocking, group: usize, input: &[T], pixels: Range<usize>, c
                 prefetch::read(input.as_ptr().wrapping_add(first + c * b.axes.plane + at));
             }
         }
+    }
+}
+
+/// Asks for `len` elements.
+#[inline(always)]
+pub fn fetch_run<T>(from: *const T, len: usize) {
+    let line = 64 / size_of::<T>();
+    for at in (0..len).step_by(line) {
+        prefetch::read(from.wrapping_add(at));
+    }
+}
+
+/// `len` times `value`.
+///
+/// # Safety
+/// The places may be written, and nobody else accesses them.
+#[inline(always)]
+pub unsafe fn put_run<T: Float, S: Simd>(simd: S, value: T, to: *mut T, len: usize) {
+    let (lanes, all) = (T::lanes::<S>(), T::splat(simd, value));
+    // SAFETY: as promised: vectors inside, the last one over the one before it.
+    unsafe {
+        if len < lanes {
+            return T::store_lanes(simd, 0..len, to, all);
+        }
+        for at in (0..len - lanes).step_by(lanes) {
+            to.add(at).cast::<T::Vector<S>>().write_unaligned(all);
+        }
+        to.add(len - lanes).cast::<T::Vector<S>>().write_unaligned(all);
     }
 }
 

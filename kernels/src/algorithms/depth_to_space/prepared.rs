@@ -10,6 +10,7 @@ use crate::machine::isa::Isa;
 use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
+use crate::microkernels::activation::activate;
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
@@ -27,6 +28,8 @@ pub struct PreparedDirect<T> {
     pub weights: AlignedVec<T>,
     /// Group after group, [`Blocking::bias_step`] values each.
     pub bias: AlignedVec<T>,
+    /// The same, activated: what outputs without products are.
+    pub rest: AlignedVec<T>,
 }
 
 impl<T: Float> PreparedDirect<T> {
@@ -40,6 +43,7 @@ impl<T: Float> PreparedDirect<T> {
             scratch,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
             bias: AlignedVec::zeroed("bias", blocking.groups * blocking.bias_step())?,
+            rest: AlignedVec::zeroed("activated bias", blocking.groups * blocking.bias_step())?,
             blocking,
         };
         prepared.pack(weights)?;
@@ -57,6 +61,8 @@ impl<T: Float> PreparedDirect<T> {
                 pack_bias(b, group, bias, packed);
             }
         }
+        self.rest.copy_from_slice(&self.bias);
+        activate(self.epilogue.activation, &mut self.rest);
         Ok(())
     }
 }

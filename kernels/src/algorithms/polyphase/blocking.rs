@@ -11,8 +11,8 @@ const SLAB_BYTES: usize = 384 << 10;
 const SUMS_BYTES: usize = 24 << 10;
 /// Weights of one pass, at most (bytes), where several rows use them again.
 const PASS_BYTES: usize = 256 << 10;
-/// Weights of one channel block (bytes) from which on they are fetched early.
-const STREAMED_BYTES: usize = 1 << 20;
+/// Weights of one group (bytes) from which on they are fetched early.
+const STREAMED_BYTES: usize = 512 << 10;
 const CACHE_LINE: usize = 64;
 /// Vectors of output channels in a full tile.
 const VECTORS: usize = 2;
@@ -97,7 +97,7 @@ impl Blocking {
             axes,
             channel_parts,
             rows,
-            streams_weights: taps * p.group_in() * block * size > STREAMED_BYTES,
+            streams_weights: taps * p.group_in() * p.group_out() * size > STREAMED_BYTES,
             pass: if rows > 1 { equal_parts(p.group_in(), pass) } else { p.group_in() },
             slab,
             sums,

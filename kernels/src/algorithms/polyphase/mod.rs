@@ -32,7 +32,7 @@ impl Kernel for Polyphase {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 1 }
+        Revisions { numerics: 1, speed: 2 }
     }
 
     fn guarantees(&self) -> Guarantees {

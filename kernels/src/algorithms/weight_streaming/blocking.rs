@@ -234,6 +234,14 @@ impl Blocking {
         tiles * self.tasks() * self.group_in.div_ceil(self.pass)
     }
 
+    /// Times that a tile begins with a tap, about.
+    pub fn tap_runs(&self, request: &Request<'_>) -> f64 {
+        let axes = request.geometry.axes();
+        let pairs: u128 = axes.iter().map(|a| a.landing_pairs()).product();
+        let outputs = request.geometry.output_plane().max(1);
+        self.tile_runs() as f64 * pairs as f64 / outputs as f64
+    }
+
     /// Input elements that are packed.
     pub fn packed_inputs(&self, request: &Request<'_>) -> usize {
         if self.direct { 0 } else { request.geometry.input_len() }

@@ -54,13 +54,14 @@ impl Kernel for WeightStreaming {
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let multiply_adds = b.multiply_adds(request);
         // Fitted to timings: large tiles run at 1.12 of the assumed peak, small ones wait for their sums; each pass of a tile
-        // costs a start and an end; outputs pass through the sums. A long batch, image by image, finds neither weights nor sums
+        // costs a start and an end, and each tap a start: with few channels that is much; outputs pass through the sums. A long batch, image by image, finds neither weights nor sums
         // in the level-1 cache.
         let share = 1.12 * (b.tile_sums() as f64 / b.full_tile(request) as f64).min(1.0);
         let part_by_part = if b.batch >= 16 * b.part && b.kind == Pixels::Columns { 1.35 } else { 1.0 };
         let work = part_by_part * roofs.compute_ns(multiply_adds + b.passed_over(request), share)
             + 110.0
             + 25.0 * b.tile_runs() as f64
+            + 9.0 * b.tap_runs(request)
             + 2.5 / b.lanes as f64 * g.output_len() as f64
             + 0.4 * b.packed_inputs(request) as f64;
         let moved = (g.compulsory_elements() * size as u128) as f64;

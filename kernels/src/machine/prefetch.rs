@@ -13,6 +13,19 @@ pub fn read<T>(address: *const T) {
     let _ = address;
 }
 
+/// Asks for a cache line to read, into the level-2 cache: it is wanted later than what the level-1 cache holds now.
+#[inline(always)]
+pub fn read_later<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching faults on no address, and SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Asks for a cache line to write, so that the store need not wait for it. Named as an instruction: the compiler's own hint
 /// becomes one to read where its target lacks a feature that no instruction set here implies. Processors of x86-64
 /// without the instruction pass over it.

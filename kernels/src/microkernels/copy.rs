@@ -4,6 +4,7 @@
 use pulp::Simd;
 
 use super::vector::Float;
+use crate::machine::prefetch;
 
 /// `to` = `from`, of the same length.
 #[inline(always)]
@@ -76,7 +77,7 @@ pub fn copy_rows<T: Float, S: Simd>(
         if copied * lanes <= left {
             for v in 0..copied {
                 if v * lanes % line == 0 {
-                    prefetch(source.wrapping_add(ahead + v * lanes));
+                    prefetch::read(source.wrapping_add(ahead + v * lanes));
                 }
                 // SAFETY: so many vectors are left in `from`, and room for them in `to`, as asserted.
                 unsafe {
@@ -120,17 +121,4 @@ pub fn zero_over<T: Float, S: Simd>(simd: S, to: &mut [T], len: usize) {
         // SAFETY: the chunk is a vector.
         unsafe { to.as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(zero) };
     }
-}
-
-/// Asks for the cache line of an address that will be read soon; only a hint.
-#[inline(always)]
-pub fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch neither reads nor writes, and faults nowhere.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }

@@ -14,7 +14,6 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::copy::prefetch as read_soon;
 use super::pixel_tile::Hints;
 use super::places::{MOST_LINES, Rows, Sums};
 use super::vector::Float;
@@ -189,7 +188,7 @@ impl<T: Float> Call<'_, T> {
                     hints.at = hints.at.wrapping_add(hints.steps[0]);
                     let row = ask.next_row();
                     for channel in 0..self.channels {
-                        read_soon(hint);
+                        prefetch::read(hint);
                         prefetch::write(row.wrapping_add(ask.lines[channel % MOST_LINES]));
                         hint = hint.wrapping_add(hints.steps[1]);
                         let mut values = [T::splat(simd, T::default()); V];

@@ -9,8 +9,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::copy::prefetch;
 use super::vector::Float;
+use crate::machine::prefetch;
 
 /// Columns of any tile, at most.
 pub const MOST_COLUMNS: usize = 14;
@@ -188,7 +188,7 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
                     let mut hint = hints;
                     hints = hints.wrapping_add(o.hints.steps[0]);
                     for _ in 0..o.channels {
-                        prefetch(hint);
+                        prefetch::read(hint);
                         hint = hint.wrapping_add(o.hints.steps[1]);
                         // SAFETY: a vector lies there, as asserted.
                         let value = |v: usize| unsafe { pixels[v].cast::<T::Vector<S>>().read_unaligned() };

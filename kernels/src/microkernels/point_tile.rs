@@ -5,8 +5,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::tile::prefetch;
 use super::vector::Float;
+use crate::machine::prefetch;
 
 /// Where the operands of a tile lie. Distances in elements.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P
             let ahead = weights.as_ptr().cast::<T>().wrapping_add(o.ahead);
             for c in 0..lanes {
                 for v in 0..V {
-                    prefetch(ahead.wrapping_add((c * V + v) * lanes));
+                    prefetch::read_later(ahead.wrapping_add((c * V + v) * lanes));
                 }
                 // SAFETY: `c < lanes`, and both slices were cut to `lanes` channels just above.
                 let w: &[T::Vector<S>; V] =

@@ -21,6 +21,7 @@ use super::interleave::interleave_pair;
 use super::row_tile::{Lanes, PAIR};
 use super::vector::Float;
 use crate::machine::parallel::SharedOutput;
+use crate::machine::prefetch;
 use crate::problem::epilogue::Activation;
 
 /// Where one output row goes, and those of the pairs after it.
@@ -418,12 +419,7 @@ fn activate_both<T: Float, S: Simd>(
 /// Asks for the lines of the next pair of rows, to write them soon; only a hint.
 #[inline(always)]
 fn ahead<T>(to: [*mut T; PAIR], step: usize) {
-    #[cfg(target_arch = "x86_64")]
     for to in to {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a prefetch neither reads nor writes, and faults nowhere.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.wrapping_add(step).cast_const().cast()) };
+        prefetch::write(to.wrapping_add(step));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (to, step);
 }

@@ -17,9 +17,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::tile::prefetch;
 use super::vector::Float;
 use crate::error::Error;
+use crate::machine::prefetch;
 
 /// Rows of the tallest tile.
 pub const MOST_ROWS: usize = 4;
@@ -360,7 +360,7 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
         // One for each cache line of the V vectors; without an address ahead, lines that are in the cache already.
         let next = weights.as_ptr().wrapping_add(self.ahead).cast::<u8>();
         for line in 0..(V * size).div_ceil(LINE) {
-            prefetch(next.wrapping_add(line * LINE));
+            prefetch::read_later(next.wrapping_add(line * LINE));
         }
     }
 }

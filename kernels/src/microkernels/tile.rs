@@ -11,6 +11,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::vector::Float;
+use crate::machine::prefetch;
 
 /// Where the operands of a tile lie. Distances in elements.
 #[derive(Debug, Clone, Copy)]
@@ -41,41 +42,10 @@ pub struct Operands<'a, T> {
     pub ahead_step: usize,
 }
 
-/// Where complete sums go straight from the registers: strips of neighbouring outputs.
-#[derive(Debug, Clone, Copy)]
-pub struct Strips<T> {
-    /// Equal strips of one vector: 1, 2 or 4.
-    per_vector: usize,
-    /// Strip `r` of vector `v` of pixel p goes to `starts[v][r] + p·step`.
-    starts: [[*mut T; 4]; 2],
-    step: usize,
-    /// First pixel and number of pixels of each vector that go there; the others go to the sums.
-    pixels: [[usize; 2]; 2],
-}
-
-impl<T> Strips<T> {
-    /// `per_vector` is 1, 2 or 4; each `pixels[v]` is the first pixel and the number of pixels of vector `v`.
-    ///
-    /// # Safety
-    /// For every pixel p of `pixels[v]`, the strips at `starts[v][..per_vector] + p·step` may be written, and nobody else
-    /// accesses them while tiles with these strips run.
-    pub unsafe fn new(
-        per_vector: usize,
-        starts: [[*mut T; 4]; 2],
-        step: usize,
-        pixels: [[usize; 2]; 2],
-    ) -> Self {
-        assert!([1, 2, 4].contains(&per_vector));
-        Self { per_vector, starts, step, pixels }
-    }
-}
-
 /// Runs a tile of `vectors` (1 or 2) × `pixels` (at most [`max_pixels`]): adds to `start` (one value for each channel), or
 /// to what `sums` holds.
-/// `sums[(p · sum_step + v) · lanes ..]` is vector v of pixel p, `sum_step` counted in vectors. Pixels that `strips` takes
-/// go there instead.
+/// `sums[(p · sum_step + v) · lanes ..]` is vector v of pixel p, `sum_step` counted in vectors.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub fn accumulate<T: Float, S: Simd>(
     simd: S,
     vectors: usize,
@@ -84,14 +54,13 @@ pub fn accumulate<T: Float, S: Simd>(
     start: Option<&[T]>,
     sums: &mut [T],
     sum_step: usize,
-    strips: Option<&Strips<T>>,
 ) {
     macro_rules! dispatch {
         ($($p:literal)*) => {
             match (vectors, pixels) {
                 $(
-                    (1, $p) => simd.vectorize(Tile::<T, 1, $p> { operands, start, sums, sum_step, strips }),
-                    (2, $p) => simd.vectorize(Tile::<T, 2, $p> { operands, start, sums, sum_step, strips }),
+                    (1, $p) => simd.vectorize(Tile::<T, 1, $p> { operands, start, sums, sum_step }),
+                    (2, $p) => simd.vectorize(Tile::<T, 2, $p> { operands, start, sums, sum_step }),
                 )*
                 _ => unreachable!("tile {vectors}×{pixels}"),
             }
@@ -109,24 +78,11 @@ pub fn max_pixels(registers: usize) -> usize {
     if registers >= 32 { 14 } else { 6 }
 }
 
-/// Asks for a line of memory; no access, so any address will do.
-#[inline(always)]
-pub fn prefetch<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetching faults on no address, and SSE is part of x86-64.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
 struct Tile<'a, 's, T, const V: usize, const P: usize> {
     operands: Operands<'a, T>,
     start: Option<&'s [T]>,
     sums: &'s mut [T],
     sum_step: usize,
-    strips: Option<&'s Strips<T>>,
 }
 
 impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P> {
@@ -164,7 +120,7 @@ impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P
                     let weights: &[T::Vector<S>] = bytemuck::cast_slice(weights);
                     let ahead = weights.as_ptr().cast::<T>().wrapping_add(o.ahead);
                     for c in 0..o.channels {
-                        prefetch(ahead.wrapping_add(c * o.ahead_step));
+                        prefetch::read_later(ahead.wrapping_add(c * o.ahead_step));
                         // SAFETY: both slices were cut to exactly the elements of `channels` steps just above.
                         let (w, row) = unsafe {
                             (
@@ -183,60 +139,8 @@ impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P
                 }
             }
         }
-        let Some(strips) = self.strips else {
-            for (p, acc) in acc.iter().enumerate() {
-                sums[p * self.sum_step..][..V].copy_from_slice(acc);
-            }
-            return;
-        };
-        match strips.per_vector {
-            1 => strips.put::<_, V, P, 1>(acc, sums, self.sum_step),
-            2 => strips.put::<_, V, P, 2>(acc, sums, self.sum_step),
-            _ => strips.put::<_, V, P, 4>(acc, sums, self.sum_step),
-        }
-    }
-}
-
-impl<T> Strips<T> {
-    /// Stores a tile, `R` strips from each vector. Written out for every pixel: a loop would keep the sums in memory.
-    #[inline(always)]
-    fn put<X: Copy, const V: usize, const P: usize, const R: usize>(
-        &self,
-        acc: [[X; V]; P],
-        sums: &mut [X],
-        sum_step: usize,
-    ) {
-        macro_rules! pixels {
-            ($v:literal: $($p:literal)*) => {
-                $(if $v < V && $p < P {
-                    let value = acc[$p % P][$v % V];
-                    if ($p as usize).wrapping_sub(self.pixels[$v][0]) < self.pixels[$v][1] {
-                        // SAFETY: a pixel that goes there, as promised to `new`.
-                        unsafe { put_one::<T, X, R>(value, &self.starts[$v], $p * self.step) };
-                    } else {
-                        sums[$p * sum_step + $v] = value;
-                    }
-                })*
-            };
-        }
-        pixels!(0: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
-        pixels!(1: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
-    }
-}
-
-/// Stores the `R` strips of one vector.
-///
-/// # Safety
-/// The strips at `starts[..R] + at` may be written.
-#[inline(always)]
-unsafe fn put_one<T, X: Copy, const R: usize>(vector: X, starts: &[*mut T; 4], at: usize) {
-    let bytes = size_of::<X>() / R;
-    let from: *const X = &vector;
-    for (r, start) in starts[..R].iter().enumerate() {
-        // SAFETY: read inside the vector, written as the caller allows.
-        unsafe {
-            let to = start.wrapping_add(at).cast::<u8>();
-            to.copy_from_nonoverlapping(from.cast::<u8>().add(r * bytes), bytes);
+        for (p, acc) in acc.iter().enumerate() {
+            sums[p * self.sum_step..][..V].copy_from_slice(acc);
         }
     }
 }

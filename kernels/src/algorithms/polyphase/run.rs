@@ -286,16 +286,7 @@ impl<T: Float> Chunk<'_, '_, T> {
                     o.input_start += (px.input_index(from, taps.start) - self.slab.first) as usize;
                 }
                 let at = px.first_output + (from - self.x.start) * stride;
-                accumulate(
-                    simd,
-                    vectors,
-                    to - from,
-                    o,
-                    bias,
-                    &mut sums[at * width..],
-                    stride * vectors,
-                    None,
-                );
+                accumulate(simd, vectors, to - from, o, bias, &mut sums[at * width..], stride * vectors);
             }
             q = end;
         }

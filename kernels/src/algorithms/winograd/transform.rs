@@ -10,8 +10,8 @@ use pulp::Simd;
 use super::blocking::{Blocking, Task};
 use super::forms::{Form, Turn, forward};
 use crate::machine::parallel::SharedOutput;
+use crate::machine::prefetch;
 use crate::microkernels::copy::{copy, zero};
-use crate::microkernels::tile::prefetch;
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -145,7 +145,7 @@ impl<T: Float> Source<'_, T> {
                     copy(simd, &from[..to.len()], to);
                     // The same row of the next block of channels.
                     for line in (0..to.len()).step_by(b.line) {
-                        prefetch(from.as_ptr().wrapping_add(lanes * plane + line));
+                        prefetch::read_later(from.as_ptr().wrapping_add(lanes * plane + line));
                     }
                 }
                 for c in channels..lanes {
@@ -165,7 +165,7 @@ impl<T: Float> Source<'_, T> {
                 }
                 for (to, from) in to.chunks_exact_mut(lanes).zip(from.chunks(g.problem().in_channels())) {
                     copy(simd, &from[..channels], &mut to[..channels]);
-                    prefetch(from.as_ptr().wrapping_add(lanes));
+                    prefetch::read_later(from.as_ptr().wrapping_add(lanes));
                 }
             }
         }

@@ -67,6 +67,7 @@ pub unsafe fn gather_strips<T: Float, S: Simd>(
         return;
     }
     assert!(rows.iter().all(|row| row + count <= from.len()), "rows of {count} of {}", from.len());
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     {

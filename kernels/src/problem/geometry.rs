@@ -134,6 +134,12 @@ impl AxisGeometry {
         self.phases.iter().map(|p| (0..p.taps).map(|m| p.valid_outputs(m).len() as u128).sum::<u128>()).sum()
     }
 
+    /// Taps with a product inside the output: those of a crop, or of an image smaller than the kernel, may have none.
+    pub fn live_taps(&self) -> usize {
+        let live = |p: &Phase| (0..p.taps).filter(|&m| !p.valid_outputs(m).is_empty()).count();
+        self.phases.iter().map(live).sum()
+    }
+
     /// The inputs that tap `k` scatters inside the output: `i·S + k·D − pb ∈ 0..O`.
     pub fn valid_inputs(&self, k: usize) -> Range<usize> {
         self.inputs_landing_in(k, 0..self.output)
@@ -252,9 +258,11 @@ impl Geometry {
         2.0 * factors.iter().map(|&f| f as f64).product::<f64>()
     }
 
-    /// Input + weights + output, in elements: what must move at least once.
+    /// Input + weights of taps with products + output, in elements: what must move at least once.
     pub fn compulsory_elements(&self) -> u128 {
-        self.input_len as u128 + self.weight_len as u128 + self.output_len as u128
+        let live: u128 = self.axes.iter().map(|a| a.live_taps() as u128).product();
+        let weights = self.weight_len as u128 / self.kernel_taps() as u128 * live;
+        self.input_len as u128 + weights + self.output_len as u128
     }
 
     /// The most products that can meet in one output element (for error bounds).
@@ -409,5 +417,7 @@ mod tests {
         assert_eq!(outputs, g.output, "{a:?}");
         assert_eq!(found, defined, "{a:?}");
         assert_eq!(g.landing_pairs(), defined.len() as u128);
+        let taps: std::collections::BTreeSet<usize> = defined.iter().map(|&(_, k, _)| k).collect();
+        assert_eq!(g.live_taps(), taps.len(), "{a:?}");
     }
 }

@@ -6,15 +6,22 @@
 //! costs is shared by all products of the permuted vector: position p of a phase meets input p − m through tap m, so that one
 //! vector serves up to R taps of F phases.
 //!
+//! Where all lanes belong to one group, the permutation is a broadcast from memory.
+//!
 //! ```text
 //!   inputs p − R + 1 … p + P − 1, one permutation each      acc[f][p] += w[f][m] · x[p − m]
 //!   weights w[f][m] stay in registers meanwhile
 //! ```
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
+use super::activation::activate_vector;
 use super::permute::permute;
 use super::vector::Float;
+use crate::machine::prefetch;
+use crate::problem::epilogue::Activation;
 
 /// Which taps a tile has along x: `phases` (1 or 2) phases, of which the first `full` have `taps` taps (1 to [`MOST_TAPS`]),
 /// the others one less.
@@ -85,27 +92,60 @@ pub struct Operands<'a, T> {
     pub taps: [usize; 2],
     /// Input channels of a group.
     pub channels: usize,
+    /// Whether all lanes belong to one group: then a packed vector is that many channels of it, and each is broadcast.
+    pub one_group: bool,
 }
 
-/// Runs a tile: `sums[(starts[f] + p·step)·lanes ..]` becomes (or grows from what it holds, without `start`) the sums of
-/// position p of phase f.
+/// Where the sums of a tile go.
+#[derive(Debug)]
+pub enum Place<'s, T> {
+    /// A buffer of vectors.
+    Sums {
+        /// The buffer.
+        sums: &'s mut [T],
+        /// Vector of position 0 of each phase.
+        starts: [usize; 2],
+        /// Vectors from one position to the next.
+        step: usize,
+    },
+    /// The output itself.
+    Output {
+        /// Position 0 of each phase.
+        to: [*mut T; 2],
+        /// Elements from one position to the next.
+        step: usize,
+        /// Positions of each phase that are outputs.
+        valid: [Range<usize>; 2],
+        /// Applied before the store: a comparison or two.
+        activation: Activation,
+    },
+}
+
+/// Runs a tile. Sums begin with the vector `start`, or with what their place, which is [`Place::Sums`] then, holds.
+///
+/// # Safety
+/// Every valid vector of [`Place::Output`] may be written, and nobody else accesses it meanwhile.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // operands, and a place for the result
-pub fn accumulate<T: Float, S: Simd>(
+pub unsafe fn accumulate<T: Float, S: Simd>(
     simd: S,
     shape: Shape,
     positions: usize,
     operands: &Operands<'_, T>,
     start: Option<&[T]>,
-    sums: &mut [T],
-    starts: [usize; 2],
-    step: usize,
+    place: Place<'_, T>,
 ) {
     macro_rules! tile {
         ($f:literal $r:literal $e:literal: $($p:literal)*) => {
             match positions {
-                $($p => simd.vectorize(Tile::<T, $f, $r, $e, $p> { operands, start, sums, starts, step }),)*
+                $($p => tile!($f $r $e $p),)*
                 _ => unreachable!("{positions} positions"),
+            }
+        };
+        ($f:literal $r:literal $e:literal $p:literal) => {
+            if operands.one_group {
+                simd.vectorize(Tile::<T, $f, $r, $e, $p, true> { operands, start, place })
+            } else {
+                simd.vectorize(Tile::<T, $f, $r, $e, $p, false> { operands, start, place })
             }
         };
     }
@@ -129,17 +169,15 @@ pub fn accumulate<T: Float, S: Simd>(
     }
 }
 
-/// `F` phases, the first `E` of `R` taps, the others of one less; `P` positions.
-struct Tile<'a, 's, T, const F: usize, const R: usize, const E: usize, const P: usize> {
+/// `F` phases, the first `E` of `R` taps, the others of one less; `P` positions. `ONE`: all lanes belong to one group.
+struct Tile<'a, 's, T, const F: usize, const R: usize, const E: usize, const P: usize, const ONE: bool> {
     operands: &'a Operands<'a, T>,
     start: Option<&'s [T]>,
-    sums: &'s mut [T],
-    starts: [usize; 2],
-    step: usize,
+    place: Place<'s, T>,
 }
 
-impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize> WithSimd
-    for Tile<'_, '_, T, F, R, E, P>
+impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize, const ONE: bool> WithSimd
+    for Tile<'_, '_, T, F, R, E, P, ONE>
 {
     type Output = ();
 
@@ -149,16 +187,22 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize> W
         let lanes = T::lanes::<S>();
         let taps = |f: usize| if f < E { R } else { R - 1 };
         let products = const { E * R + (F - E) * (R - 1) };
-        let sums: &mut [T::Vector<S>] = bytemuck::cast_slice_mut(self.sums);
         let zero = T::splat(simd, T::default());
         let mut acc = [[zero; P]; F];
-        match self.start {
-            Some(start) => acc = [[T::load(simd, start); P]; F],
-            None => {
-                for (f, acc) in acc.iter_mut().enumerate() {
-                    for (p, acc) in acc.iter_mut().enumerate() {
-                        *acc = sums[self.starts[f] + p * self.step];
-                    }
+        if let Some(start) = self.start {
+            acc = [[T::load(simd, start); P]; F];
+        } else if let Place::Sums { sums, starts, step } = &self.place {
+            let sums: &[T::Vector<S>] = bytemuck::cast_slice(sums);
+            for (f, acc) in acc.iter_mut().enumerate() {
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    *acc = sums[starts[f] + p * step];
+                }
+            }
+        }
+        if let Place::Output { to, step, .. } = &self.place {
+            for to in &to[..F] {
+                for p in 0..P {
+                    prefetch::write(to.wrapping_add(p * step));
                 }
             }
         }
@@ -189,7 +233,7 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize> W
                         for c in 0..channels {
                             // SAFETY: as asserted: c is below `per_vector` and `channels`, and each channel has `products`
                             // vectors of weights.
-                            let index = unsafe { indices.add(c).read_unaligned() };
+                            let index = if ONE { zero } else { unsafe { indices.add(c).read_unaligned() } };
                             let mut w = [[zero; R]; F];
                             for (f, w) in w.iter_mut().enumerate() {
                                 for w in &mut w[..taps(f)] {
@@ -206,9 +250,13 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize> W
                                 ($($i:literal)*) => {
                                     $(if $i < P + R - 1 {
                                         // SAFETY: vector `i` of P + R − 1 at distance `pixel`, as asserted.
-                                        let x = unsafe { at.cast::<T::Vector<S>>().read_unaligned() };
+                                        let x = if ONE {
+                                            T::splat(simd, unsafe { *at.add(c) })
+                                        } else {
+                                            let x = unsafe { at.cast::<T::Vector<S>>().read_unaligned() };
+                                            permute::<T, S>(simd, index, x)
+                                        };
                                         at = at.wrapping_add(o.pixel);
-                                        let x = permute::<T, S>(simd, index, x);
                                         for m in 0..R {
                                             let p = ($i + m).wrapping_sub(R - 1);
                                             if p < P {
@@ -231,9 +279,29 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize> W
                 }
             }
         }
-        for (f, acc) in acc.iter().enumerate() {
-            for (p, acc) in acc.iter().enumerate() {
-                sums[self.starts[f] + p * self.step] = *acc;
+        match self.place {
+            Place::Sums { sums, starts, step } => {
+                let sums: &mut [T::Vector<S>] = bytemuck::cast_slice_mut(sums);
+                for (f, acc) in acc.iter().enumerate() {
+                    for (p, acc) in acc.iter().enumerate() {
+                        sums[starts[f] + p * step] = *acc;
+                    }
+                }
+            }
+            Place::Output { to, step, valid, activation } => {
+                if activation != Activation::Identity {
+                    acc = acc.map(|acc| acc.map(|x| activate_vector::<T, S>(simd, activation, x)));
+                }
+                for (f, acc) in acc.iter().enumerate() {
+                    for (p, acc) in acc.iter().enumerate() {
+                        if valid[f].contains(&p) {
+                            // SAFETY: as promised by the caller.
+                            unsafe {
+                                to[f].wrapping_add(p * step).cast::<T::Vector<S>>().write_unaligned(*acc)
+                            };
+                        }
+                    }
+                }
             }
         }
     }

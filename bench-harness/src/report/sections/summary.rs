@@ -130,7 +130,7 @@ fn runs(study: &Study<'_>) -> Table {
             Column::text("compiler"),
         ],
         rows: study.runs.iter().map(row).collect(),
-        class: "wrap",
+        class: "wrap runs",
         ..Table::default()
     }
 }

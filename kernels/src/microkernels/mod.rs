@@ -11,6 +11,7 @@ pub mod phase_tile;
 pub mod pixel_tile;
 pub mod places;
 pub mod point_tile;
+pub mod register;
 pub mod row_pass;
 pub mod row_tile;
 pub mod slab;

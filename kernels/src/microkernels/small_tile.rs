@@ -17,12 +17,15 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::register::in_register;
 use super::vector::Float;
 use crate::error::Error;
 use crate::machine::prefetch;
 
 /// Rows of the tallest tile.
 pub const MOST_ROWS: usize = 4;
+/// Cache lines that the weights of one channel fill at most: four vectors.
+pub const MOST_LINES: usize = 4;
 /// Pixels of the widest tile.
 pub const MOST_PIXELS: usize = 8;
 
@@ -212,8 +215,9 @@ pub struct Operands<'a, T> {
     pub start: Option<&'a [T]>,
     /// Sums of all tiles, vector after vector.
     pub sums: &'a mut [T],
-    /// Whether the weights of the next pass are fetched, which lie as far on as these weights are long.
-    pub fetches: bool,
+    /// Which cache lines of every channel's weights are fetched for the next pass, a bit for each; its weights lie as far on
+    /// as these weights are long.
+    pub fetches: u32,
 }
 
 struct Body<'a, 'o, T, const V: usize, const R: usize, const P: usize> {
@@ -264,7 +268,8 @@ impl<T: Float, const V: usize, const R: usize, const P: usize> WithSimd for Body
                 pixels: tap.pixels,
                 channel_step: o.channel_step,
                 weights,
-                ahead: if o.fetches { panel.len() } else { 0 },
+                ahead: panel.len(),
+                fetches: o.fetches,
             };
             // SAFETY: every pixel of the tap reads inside the input: not before it, as `push` asserted, and in the last
             // channel not beyond it, as asserted above.
@@ -298,8 +303,9 @@ struct Run<'a, T: Float, S: Simd, const V: usize, const R: usize, const P: usize
     pixels: u32,
     channel_step: usize,
     weights: &'a [T::Vector<S>],
-    /// Vectors from a weight to the one that is fetched; 0: none is.
+    /// Vectors from a weight to the one that is fetched.
     ahead: usize,
+    fetches: u32,
 }
 
 type Sums<X, const V: usize, const R: usize, const P: usize> = [[[X; V]; P]; R];
@@ -337,6 +343,8 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
         let mut at = 0;
         for weights in self.weights.chunks_exact(V) {
             self.fetch(weights);
+            let weights: [T::Vector<S>; V] =
+                std::array::from_fn(|v| in_register::<T, S>(self.simd, weights[v]));
             for r in 0..R {
                 for p in 0..P {
                     if self.pixels >> (r * P + p) & 1 != 0 {
@@ -357,10 +365,11 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
     fn fetch(&self, weights: &[T::Vector<S>]) {
         const LINE: usize = 64;
         let size = size_of::<T::Vector<S>>();
-        // One for each cache line of the V vectors; without an address ahead, lines that are in the cache already.
         let next = weights.as_ptr().wrapping_add(self.ahead).cast::<u8>();
         for line in 0..(V * size).div_ceil(LINE) {
-            prefetch::read_later(next.wrapping_add(line * LINE));
+            if self.fetches >> line & 1 != 0 {
+                prefetch::read_later(next.wrapping_add(line * LINE));
+            }
         }
     }
 }

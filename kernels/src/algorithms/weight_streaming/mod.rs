@@ -33,7 +33,7 @@ impl Kernel for WeightStreaming {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 1 }
+        Revisions { numerics: 1, speed: 2 }
     }
 
     fn guarantees(&self) -> Guarantees {

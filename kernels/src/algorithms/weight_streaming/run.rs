@@ -14,7 +14,7 @@ use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
 use crate::microkernels::copy::pad_groups;
-use crate::microkernels::small_tile::Operands;
+use crate::microkernels::small_tile::{MOST_LINES, Operands};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
@@ -162,7 +162,11 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                         weights: &weights[panel..][..phase.taps * channels * width],
                         start: (done == 0).then_some(bias),
                         sums,
-                        fetches: b.streams_weights && tile == phase.tiles.start,
+                        fetches: if b.streams_weights {
+                            lines_of(tile - phase.tiles.start, phase.tiles.len())
+                        } else {
+                            0
+                        },
                     };
                     program.tiles.run(simd, tile, operands);
                 }
@@ -193,4 +197,10 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             }
         }
     }
+}
+
+/// The cache lines that tile `i` of `tiles` fetches: all tiles share them, so that memory is busy all the time.
+#[inline(always)]
+fn lines_of(i: usize, tiles: usize) -> u32 {
+    (0..MOST_LINES).filter(|line| line % tiles.min(MOST_LINES) == i).map(|line| 1 << line).sum()
 }

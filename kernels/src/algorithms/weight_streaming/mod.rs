@@ -64,9 +64,11 @@ impl Kernel for WeightStreaming {
             + 9.0 * b.tap_runs(request)
             + 2.5 / b.lanes as f64 * g.output_len() as f64
             + 0.4 * b.packed_inputs(request) as f64;
-        let moved = (g.compulsory_elements() * size as u128) as f64;
+        let work = work * b.split_tiles() / b.threads as f64;
+        // What a pass needs arrives while the one before computes.
+        let moved = roofs.dram_ns((g.compulsory_elements() * size as u128) as f64);
         Cost {
-            nanoseconds: work * b.split_tiles() / b.threads as f64 + 0.8 * roofs.dram_ns(moved),
+            nanoseconds: (work + 0.1 * moved).max(0.85 * moved),
             scratch_bytes: b.scratch(request).1.bytes,
             packed_bytes: b.packed_weights() * size,
             multiply_adds,

@@ -90,7 +90,15 @@ impl Blocking {
 
         let form = form(g);
         let in_place = form.is_some()
-            && (lanes_are == Lanes::Positions || p.group_out() == 1 && p.out_channels() >= lanes);
+            && match lanes_are {
+                Lanes::Positions => true,
+                // Short vectors whose parts of lines lie far apart wait for them less where rows are copied first; but a
+                // whole vector that others overlap is stored faster than a part of one.
+                Lanes::Channels => {
+                    let wide = request.target.isa.registers() >= 32 || p.out_channels() % lanes != 0;
+                    wide && p.group_out() == 1 && p.out_channels() >= lanes
+                }
+            };
 
         // Along x: as many positions as the padded rows and the waiting phases allow, in equal parts.
         let depth = az.phases.iter().map(|p| p.taps).max().unwrap_or(0);

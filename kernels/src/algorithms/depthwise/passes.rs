@@ -89,7 +89,13 @@ impl<T: Float> Piece<'_, '_, T> {
             if !b.in_place {
                 alone(
                     simd,
-                    Fill { source: &source, z: z_input, y: filled..next.min(height), ring: b, rows: &mut *ring },
+                    Fill {
+                        source: &source,
+                        z: z_input,
+                        y: filled..next.min(height),
+                        ring: b,
+                        rows: &mut *ring,
+                    },
                 );
                 filled = filled.max(next.min(height));
             }

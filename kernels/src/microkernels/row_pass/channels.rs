@@ -282,7 +282,8 @@ impl<
             let rows = rows_of(t);
             let ((to_a, steps_a), (to_b, steps_b)) = (place(self.a, t), place(self.b, t));
             let (mut at_a, mut at_b) = (to_a, to_b);
-            let mut inner = rows.map(|(row, step)| (row.wrapping_offset(start as isize * step as isize), step));
+            let mut inner =
+                rows.map(|(row, step)| (row.wrapping_offset(start as isize * step as isize), step));
             let mut q = 0;
             while q < all {
                 // SAFETY: inside the row, or zeros beside it; outputs that there are.

@@ -229,4 +229,3 @@ forms! {
 pub fn alone<S: Simd, P: WithSimd>(simd: S, pass: P) -> P::Output {
     simd.vectorize(pass)
 }
-

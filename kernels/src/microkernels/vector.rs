@@ -11,6 +11,9 @@ pub trait Float: Element {
     /// One vector register of instruction set `S`.
     type Vector<S: Simd>: bytemuck::Pod + std::fmt::Debug + Send + Sync;
 
+    /// Some lanes of a vector.
+    type Mask<S: Simd>: Copy + std::fmt::Debug;
+
     /// Elements of one vector.
     fn lanes<S: Simd>() -> usize {
         size_of::<Self::Vector<S>>() / size_of::<Self>()
@@ -60,6 +63,15 @@ pub trait Float: Element {
     /// # Safety
     /// The places of these lanes may be written; `to` itself may lie outside.
     unsafe fn store_lanes<S: Simd>(simd: S, lanes: Range<usize>, to: *mut Self, value: Self::Vector<S>);
+
+    /// The lanes `lanes`.
+    fn mask<S: Simd>(simd: S, lanes: Range<usize>) -> Self::Mask<S>;
+
+    /// Lane i from `from + i` where the mask has it, else 0.
+    ///
+    /// # Safety
+    /// The elements of these lanes may be read; `from` itself may lie outside.
+    unsafe fn load_masked<S: Simd>(simd: S, mask: Self::Mask<S>, from: *const Self) -> Self::Vector<S>;
 }
 
 /// Whether mul_add is a library call there: then it is a multiplication and an addition.
@@ -69,9 +81,10 @@ fn emulates_fma<S: Simd>() -> bool {
 
 macro_rules! float {
     ($type:ty, $vector:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $less:ident,
-     $select:ident, $store:ident, $between:ident, $mask_store:ident) => {
+     $select:ident, $store:ident, $between:ident, $mask_store:ident, $mask:ident, $mask_load:ident) => {
         impl Float for $type {
             type Vector<S: Simd> = S::$vector;
+            type Mask<S: Simd> = S::$mask;
 
             #[inline(always)]
             fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S> {
@@ -120,9 +133,22 @@ macro_rules! float {
                 value: Self::Vector<S>,
             ) {
                 // Of the mask alone: with it would come a call.
-                let mask = MemMask::new(simd.$between(lanes.start as _, lanes.end as _).mask());
+                let mask = MemMask::new(Self::mask(simd, lanes));
                 // SAFETY: as promised by the caller.
                 unsafe { simd.$mask_store(mask, to, value) }
+            }
+            #[inline(always)]
+            fn mask<S: Simd>(simd: S, lanes: Range<usize>) -> Self::Mask<S> {
+                simd.$between(lanes.start as _, lanes.end as _).mask()
+            }
+            #[inline(always)]
+            unsafe fn load_masked<S: Simd>(
+                simd: S,
+                mask: Self::Mask<S>,
+                from: *const Self,
+            ) -> Self::Vector<S> {
+                // SAFETY: as promised by the caller.
+                unsafe { simd.$mask_load(MemMask::new(mask), from) }
             }
         }
     };
@@ -139,7 +165,9 @@ float!(
     select_f32s,
     partial_store_f32s,
     mask_between_m32s,
-    mask_store_ptr_f32s
+    mask_store_ptr_f32s,
+    m32s,
+    mask_load_ptr_f32s
 );
 float!(
     f64,
@@ -153,5 +181,7 @@ float!(
     select_f64s,
     partial_store_f64s,
     mask_between_m64s,
-    mask_store_ptr_f64s
+    mask_store_ptr_f64s,
+    m64s,
+    mask_load_ptr_f64s
 );

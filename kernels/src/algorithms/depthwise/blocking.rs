@@ -12,6 +12,8 @@ use crate::problem::problem::Layout;
 
 /// Padded input rows of one worker, at most (bytes): they stay in the level-1 cache, beside what is read and written.
 const RING_BYTES: usize = 16 << 10;
+/// Outputs of all channels that are made before the next rows are begun (bytes): they stay in the level-2 cache.
+const NEAR_BYTES: usize = 512 << 10;
 /// A task that is shorter does not pay for its way to another thread (nanoseconds).
 const GRAIN_NS: f64 = 10_000.0;
 /// What a tile costs beside its products, in nanoseconds; more where each vector is stored on its own.
@@ -31,6 +33,8 @@ const TASKS_PER_THREAD: usize = 8;
 pub struct Blocking {
     /// The pass that makes whole rows, where there is one.
     pub form: Option<Form>,
+    /// Whether it reads input rows where they lie, not from the ring.
+    pub in_place: bool,
     pub lanes_are: Lanes,
     /// Elements of one vector.
     pub lanes: usize,
@@ -57,10 +61,15 @@ pub struct Blocking {
     pub row_pieces: usize,
     /// Channels, or vectors of channels.
     pub units: usize,
+    /// See [`Blocking::first_channel`].
+    last_shift: usize,
     /// Pieces of one task.
     pub pieces: usize,
     pub tasks: usize,
-    /// Elements of the padded rows, the one of zeros included, and of the phases that wait for being interleaved.
+    /// What a pass reads where there is no input row, and that with what it writes where there is no output row: elements
+    /// before the padded rows. All of them; and those of the phases that wait for being interleaved.
+    pub zeros: usize,
+    pub spare: usize,
     pub rows_len: usize,
     pub phases_len: usize,
 }
@@ -79,6 +88,18 @@ impl Blocking {
             Layout::Nhwc => (Lanes::Channels, lanes, p.out_channels().div_ceil(lanes)),
         };
 
+        let form = form(g);
+        let in_place = form.is_some()
+            && match lanes_are {
+                Lanes::Positions => true,
+                // Short vectors whose parts of lines lie far apart wait for them less where rows are copied first; but a
+                // whole vector that others overlap is stored faster than a part of one.
+                Lanes::Channels => {
+                    let wide = request.target.isa.registers() >= 32 || p.out_channels() % lanes != 0;
+                    wide && p.group_out() == 1 && p.out_channels() >= lanes
+                }
+            };
+
         // Along x: as many positions as the padded rows and the waiting phases allow, in equal parts.
         let depth = az.phases.iter().map(|p| p.taps).max().unwrap_or(0);
         // Rows are padded for the next pair, too: its loads then meet stores that have left the store buffer.
@@ -88,7 +109,8 @@ impl Blocking {
             if lanes_are == Lanes::Positions && ax.axis.stride > PAIR { PAIR * ax.phases.len() } else { 0 };
         let all = ax.phases.iter().map(|p| p.outputs).max().unwrap_or(0);
         let least = if unit == 1 { vectors * lanes } else { vectors };
-        let most = (RING_BYTES / size / (depth * ring * unit + waiting).max(1)).max(least);
+        let rows = if in_place { 1 } else { depth * ring };
+        let most = (RING_BYTES / size / (rows * unit + waiting).max(1)).max(least);
         let x_pieces = all.div_ceil(most).max(1);
         let whole = if unit == 1 { lanes } else { 1 };
         let positions = all.div_ceil(x_pieces).next_multiple_of(whole).max(1);
@@ -100,11 +122,23 @@ impl Blocking {
         let pitch = (lead + (positions + span(&reach_x)) * unit).next_multiple_of(64 / size);
 
         // Whole rows are made many at a time.
-        let form = form(g);
         let mut ring = ring;
-        while form.is_some() && ring < g.input()[1] && 2 * ring * pitch * size <= RING_BYTES {
+        while form.is_some() && !in_place && ring < g.input()[1] && 2 * ring * pitch * size <= RING_BYTES {
             ring *= 2;
         }
+
+        let (zeros, dust) = match (form, lanes_are) {
+            (None, _) => (0, 0),
+            (_, Lanes::Channels) => (lanes, lanes),
+            // A step of two vectors may begin where the positions end.
+            (_, Lanes::Positions) => {
+                let row = (positions + span(&reach_x) + 2 * lanes).next_multiple_of(64 / size);
+                (row, PAIR * row)
+            }
+        };
+        let spare = zeros + dust;
+
+        let last_shift = if in_place { units * unit - p.out_channels() } else { 0 };
 
         let (output_rows, threads) = (az.output * ay.output, request.target.threads);
         let wanted = if threads == 1 {
@@ -113,12 +147,24 @@ impl Blocking {
             ((Self::predicted_ns(request) / GRAIN_NS) as usize).clamp(1, TASKS_PER_THREAD * threads)
         };
         let outer = p.batch() * units * x_pieces;
-        let row_pieces = wanted.div_ceil(outer.max(1)).min(output_rows.div_ceil(4 * PAIR)).max(1);
+        // Vectors of channels share cache lines: all of them soon after one another.
+        let near = if unit > 1 && units > 1 {
+            let row = (positions * ax.axis.stride * p.out_channels() * size).max(1);
+            output_rows.div_ceil((NEAR_BYTES / row).max(4 * PAIR))
+        } else {
+            1
+        };
+        let row_pieces = wanted.div_ceil(outer.max(1)).max(near).min(output_rows.div_ceil(4 * PAIR)).max(1);
         let rows = output_rows.div_ceil(row_pieces).next_multiple_of(PAIR);
         let row_pieces = output_rows.div_ceil(rows);
-        let pieces = (outer * row_pieces).div_ceil(wanted).max(1);
+        let mut pieces = (outer * row_pieces).div_ceil(wanted).max(1);
+        if last_shift > 0 {
+            // Channels that two units share are written by one task.
+            pieces = pieces.next_multiple_of(units);
+        }
         Self {
             form,
+            in_place,
             lanes_are,
             lanes,
             vectors,
@@ -135,9 +181,12 @@ impl Blocking {
             rows,
             row_pieces,
             units,
+            last_shift,
             pieces,
             tasks: (outer * row_pieces).div_ceil(pieces),
-            rows_len: (depth * ring + usize::from(form.is_some())) * pitch,
+            zeros,
+            spare,
+            rows_len: spare + if in_place { 0 } else { depth * ring * pitch },
             phases_len: waiting * positions,
         }
     }
@@ -155,6 +204,13 @@ impl Blocking {
     /// Channels of the bias and of packed weights.
     pub fn channels(&self) -> usize {
         self.units * self.unit
+    }
+
+    /// The first channel of a unit: the last vector in place ends with the last channel, and so shares some with the one
+    /// before, which makes the same of them.
+    pub fn first_channel(&self, unit: usize) -> usize {
+        let shift = if self.in_place && unit + 1 == self.units { self.last_shift } else { 0 };
+        unit * self.unit - shift
     }
 
     /// Elements of the packed weights.

@@ -40,7 +40,7 @@ impl<T: Float> Outputs<'_, T> {
         let [(pz, qz), (py, qy), (px, qx)] = [0, 1, 2].map(|a| axes[a].phase_of(output[a]));
         let [_, kh, kw] = g.kernel();
         let from = channel / g.problem().group_out();
-        let mut sum = plan.bias[channel];
+        let mut sum = plan.bias[plan.bias_at(channel)];
         for z in pz.valid_taps(qz) {
             for y in py.valid_taps(qy) {
                 for x in px.valid_taps(qx) {

@@ -8,9 +8,11 @@ use super::blocking::Blocking;
 use super::rows::Source;
 use super::run::{Activate, Piece};
 use super::store::Place;
+use crate::machine::parallel::SharedOutput;
 use crate::microkernels::row_pass::{Form, Line, RowPass, alone};
-use crate::microkernels::row_tile::{Lanes, PAIR};
+use crate::microkernels::row_tile::Lanes;
 use crate::microkernels::vector::Float;
+use crate::problem::epilogue::Activation;
 use crate::problem::geometry::Geometry;
 
 /// Bytes of an output that lies far away: to ask for its lines costs less than to wait for them.
@@ -38,12 +40,12 @@ pub fn form(geometry: &Geometry) -> Option<Form> {
 }
 
 impl<T: Float> Piece<'_, '_, T> {
-    /// The zeros beside all rows: they stay while the positions along x do.
+    /// The zeros beside all rows of the ring: they stay while the positions along x do.
     #[inline(always)]
     pub fn clear_sides(&mut self) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let source = Source::new(g, b, self.input, (self.image, self.channel, self.channels), self.x.start);
-        for row in self.rows.chunks_exact_mut(b.pitch) {
+        for row in self.rows[b.spare..].chunks_exact_mut(b.pitch) {
             source.clear_sides(row);
         }
     }
@@ -62,56 +64,75 @@ impl<T: Float> Piece<'_, '_, T> {
         let stride = ax.axis.stride;
         let (all, pixels) = (g.problem().out_channels(), outputs[..stride].iter().sum::<usize>());
         let (steps, len) = match b.lanes_are {
-            Lanes::Positions => ([stride * b.lanes, b.lanes], pixels),
+            Lanes::Positions => ([stride, 1], pixels),
             Lanes::Channels => ([stride * all, all], (pixels - 1) * all + channels),
         };
         let start = g.output_at(self.image, channel, [z, 0, self.x.start * stride]);
         let row_step = g.output_at(0, 0, [0, 1, 0]);
+        let place = if b.in_place {
+            &self.input[g.input_at(self.image, channel / g.problem().group_out(), [z_input, 0, 0])..]
+        } else {
+            &[]
+        };
 
-        // Output o reads input (o + crop) / stride first, and then upwards: both rows of a pair the same ones. Pairs that
-        // lack a row, at the ends, come alone.
+        // Output o reads input (o + crop) / stride first, and then upwards: both rows of a pair the same ones.
         let (crop, stride, height) = (ay.axis.padding.0, ay.axis.stride, g.input()[1]);
         let (begin, end) = ((y.start + crop) / stride, (y.end - 1 + crop) / stride + 1);
-        let whole = (y.start + crop).div_ceil(stride)..(y.end + crop) / stride;
         let back = (ay.axis.kernel - 1) / stride * ay.axis.dilation;
-        let chunk = b.ring.saturating_sub(back).max(1);
-        let mut dust = [[T::splat(simd, T::default()); PAIR]; PAIR];
+        let chunk = if b.in_place { usize::MAX } else { b.ring.saturating_sub(back).max(1) };
         let mut filled = begin.saturating_sub(back);
         let mut t = begin;
         while t < end {
-            let next = if whole.contains(&t) { whole.end.min(t + chunk) } else { t + 1 };
-            let (rows, zeros) = self.rows.split_at_mut(b.rows_len - b.pitch);
-            alone(
-                simd,
-                Fill { source: &source, z: z_input, y: filled..next.min(height), ring: b, rows: &mut *rows },
-            );
-            filled = filled.max(next.min(height));
-            let [dust_a, dust_b] = &mut dust;
-            let mut lines = [Line::nowhere::<S>(dust_a), Line::nowhere::<S>(dust_b)];
+            let next = end.min(t.saturating_add(chunk));
+            let (spare, ring) = self.rows.split_at_mut(b.spare);
+            let (zeros, dust) = spare.split_at_mut(b.zeros);
+            if !b.in_place {
+                alone(
+                    simd,
+                    Fill {
+                        source: &source,
+                        z: z_input,
+                        y: filled..next.min(height),
+                        ring: b,
+                        rows: &mut *ring,
+                    },
+                );
+                filled = filled.max(next.min(height));
+            }
+            let mut lines = [Line::none(), Line::none()];
             for (side, line) in lines[..stride].iter_mut().enumerate() {
-                let o = stride * t + side;
-                if o >= y.start + crop && o < y.end + crop {
-                    let at = start + (o - crop) * row_step;
-                    let len = (next - t - 1) * stride * row_step + len;
+                // The pairs that have this row.
+                let from = (y.start + crop).saturating_sub(side).div_ceil(stride).max(t);
+                let to = (y.end + crop).saturating_sub(side).div_ceil(stride).min(next);
+                if from < to {
+                    let at = start + (stride * from + side - crop) * row_step;
+                    let len = (to - from - 1) * stride * row_step + len;
                     // SAFETY: the rows belong to this piece alone.
-                    *line =
-                        unsafe { Line::new(self.output, at, len, [steps[0], steps[1], stride * row_step]) };
+                    *line = unsafe {
+                        Line::new(self.output, (at, len), [steps[0], steps[1], stride * row_step], from..to)
+                    };
                 }
             }
+            let in_place = b.in_place;
+            let activation = plan.epilogue.activation;
             let pass = RowPass {
                 lanes_are: b.lanes_are,
-                rows,
-                ring: b.ring,
-                pitch: b.pitch,
+                rows: if in_place { place } else { ring },
+                ring: if in_place { height.next_power_of_two() } else { b.ring },
+                pitch: if in_place { g.input_at(0, 0, [0, 1, 0]) } else { b.pitch },
+                width: if in_place { g.input()[2] } else { b.pitch / b.unit },
+                pixel: if in_place { g.input_at(0, 0, [0, 0, 1]) } else { b.unit },
                 zeros,
+                dust: SharedOutput::new(dust),
                 height,
                 row_step: ay.axis.dilation,
-                x_at: (b.x_start + first.base * b.unit as i64) as usize,
-                weights: &plan.weights[channel * taps..][..taps * b.unit],
+                x_first: first.base + if in_place { self.x.start as i64 } else { b.x_start / b.unit as i64 },
+                weights: &plan.weights[self.packed * taps..][..taps * b.unit],
                 y_weights: ([0, kw * b.unit], stride * kw * b.unit),
                 x_weights: ([first.first_tap * b.unit, second.first_tap * b.unit], first.tap_step * b.unit),
-                bias: &plan.bias[channel..][..b.unit],
-                activation: plan.epilogue.activation,
+                bias: &plan.bias[self.packed..][..b.unit],
+                activation,
+                plain: activation == Activation::Identity || activation.is_transcendental(),
                 outputs,
                 channels,
                 ask: g.output_len() * size_of::<T>() >= FAR_OUTPUT,

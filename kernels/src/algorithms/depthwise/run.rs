@@ -66,15 +66,17 @@ impl<T: Float> PreparedDepthwise<T> {
     fn pack(&mut self, weights: Weights<'_>) -> Result<(), Error> {
         let (kernel, bias) = weights.typed::<T>()?;
         self.exact_taps = !weights.kernel.all_finite();
-        let taps = self.geometry.kernel_taps();
-        for (channel, kernel) in kernel.chunks_exact(taps).enumerate() {
-            for (tap, weight) in kernel.iter().enumerate() {
-                let at = self.weight_at(channel, tap);
-                self.weights[at] = *weight;
+        let (b, taps) = (&self.blocking, self.geometry.kernel_taps());
+        for unit in 0..b.units {
+            let first = b.first_channel(unit);
+            for lane in 0..b.unit.min(kernel.len() / taps.max(1) - first) {
+                for tap in 0..taps {
+                    self.weights[(unit * taps + tap) * b.unit + lane] = kernel[(first + lane) * taps + tap];
+                }
+                if let Some(bias) = bias {
+                    self.bias[unit * b.unit + lane] = bias[first + lane];
+                }
             }
-        }
-        if let Some(bias) = bias {
-            self.bias[..bias.len()].copy_from_slice(bias);
         }
         Ok(())
     }
@@ -82,7 +84,13 @@ impl<T: Float> PreparedDepthwise<T> {
     /// Where the weight of an output channel for a tap (flat) lies.
     pub fn weight_at(&self, channel: usize, tap: usize) -> usize {
         let unit = self.blocking.unit;
-        (channel / unit * self.geometry.kernel_taps() + tap) * unit + channel % unit
+        (channel / unit * self.geometry.kernel_taps() + tap) * unit + self.bias_at(channel) % unit
+    }
+
+    /// Where its bias lies.
+    pub fn bias_at(&self, channel: usize) -> usize {
+        let (b, unit) = (&self.blocking, channel / self.blocking.unit);
+        unit * b.unit + channel - b.first_channel(unit)
     }
 }
 
@@ -136,7 +144,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let (rows, phases) = slot.split_at_mut(b.rows_len);
         let mut cleared = None;
         if b.form.is_some() {
-            rows[b.rows_len - b.pitch..].fill(T::default());
+            rows[..b.zeros].fill(T::default());
         }
         for piece in pieces.start..pieces.end.min(all) {
             // Channels of a position lie together: all of them before the next positions.
@@ -150,19 +158,20 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 Lanes::Positions => (rest % b.units, rest / b.units),
                 Lanes::Channels => (inner, rest),
             };
-            let channel = unit * b.unit;
+            let channel = b.first_channel(unit);
             let mut piece = Piece {
                 plan,
                 input,
                 output,
                 image,
                 channel,
+                packed: unit * b.unit,
                 channels: b.unit.min(g.problem().out_channels() - channel),
                 x: x * b.positions..(x + 1) * b.positions,
                 rows: &mut *rows,
                 phases: &mut *phases,
             };
-            if b.form.is_some() && cleared != Some(x) {
+            if b.form.is_some() && !b.in_place && cleared != Some(x) {
                 piece.clear_sides();
                 cleared = Some(x);
             }
@@ -172,12 +181,12 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 let (z, y) = (row / height, row % height);
                 let next = end.min((z + 1) * height);
                 let z_input = Some(z + g.axes()[0].axis.padding.0).filter(|&z| z < g.input()[0]);
-                if plan.exact_taps {
-                    exact_rows(&piece.outputs(), z, y..y + next - row);
-                } else if let (Some(form), Some(z_input)) = (b.form, z_input) {
-                    piece.pass_rows(simd, form, z, z_input, y..y + next - row);
-                } else {
-                    piece.rows(simd, z, y..y + next - row);
+                let y = y..y + next - row;
+                match (b.form, z_input) {
+                    _ if plan.exact_taps => exact_rows(&piece.outputs(), z, y),
+                    (Some(form), Some(z_input)) => piece.pass_rows(simd, form, z, z_input, y),
+                    (Some(_), None) => exact_rows(&piece.outputs(), z, y),
+                    (None, _) => piece.rows(simd, z, y),
                 }
                 row = next;
             }
@@ -193,8 +202,10 @@ pub struct Piece<'a, 'o, T> {
     pub image: usize,
     pub channel: usize,
     pub channels: usize,
+    /// Where weights and bias of the first channel lie, in channels.
+    pub packed: usize,
     pub x: Range<usize>,
-    /// The ring of padded rows; then one of zeros, where there is a form.
+    /// Where there is a form, what it spares; then the ring of padded rows.
     pub rows: &'a mut [T],
     phases: &'a mut [T],
 }

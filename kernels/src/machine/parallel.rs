@@ -143,6 +143,12 @@ impl<'a, T: Element> SharedOutput<'a, T> {
         unsafe { self.data.add(start) }
     }
 
+    /// Where element `at` lies, or would: only for hints.
+    #[inline(always)]
+    pub fn address(&self, at: usize) -> *const T {
+        self.data.wrapping_add(at)
+    }
+
     /// Asks for the cache lines of every `step`-th element of a range, to write them soon; only a hint, and none
     /// outside.
     #[inline(always)]

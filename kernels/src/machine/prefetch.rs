@@ -39,3 +39,13 @@ pub fn write<T>(address: *const T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
 }
+
+/// Asks for a matrix to read, `len` elements of each of `rows` rows at distance `step`, into the level-2 cache.
+#[inline(always)]
+pub fn rows<T>(from: &[T], step: usize, [rows, len]: [usize; 2]) {
+    for row in 0..rows {
+        for at in (0..len).step_by(64 / size_of::<T>()) {
+            read_later(from.as_ptr().wrapping_add(row * step + at));
+        }
+    }
+}

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::copy::{copy, zero};
+use super::copy::{copy_rows, zero, zero_over};
 use super::transpose::{Rows, transpose};
 use super::vector::Float;
 use crate::machine::parallel::SharedOutput;
+use crate::machine::prefetch;
 use crate::problem::geometry::{Geometry, Phase};
 use crate::problem::problem::Layout;
 
@@ -108,7 +109,14 @@ impl Slab {
         ((z - self.rows[0].start) * self.rows[1].len() + (y - self.rows[1].start)) * self.row
     }
 
-    /// Copies the rows of image `n`, group `group`.
+    /// The part of a packed row that lies inside the input.
+    pub fn inside(&self, geometry: &Geometry) -> Range<usize> {
+        let width = geometry.input()[2] as i64;
+        let begin = self.first.clamp(0, width);
+        begin as usize..(self.first + self.pitch as i64).clamp(begin, width) as usize
+    }
+
+    /// Copies the rows of image `n`, group `group`. `slab` has room for a vector more, which may be overwritten.
     #[inline(always)]
     pub fn fill<T: Float, S: Simd>(
         &self,
@@ -119,35 +127,39 @@ impl Slab {
         input: &[T],
         slab: &mut [T],
     ) {
-        let channels = geometry.problem().group_in();
-        let width = geometry.input()[2] as i64;
-        // The part of a packed row that lies inside the input.
-        let begin = self.first.clamp(0, width);
-        let end = (self.first + self.pitch as i64).clamp(begin, width);
-        let (left, inside) = ((begin - self.first) as usize, (end - begin) as usize);
+        let (channels, step) = (geometry.problem().group_in(), geometry.problem().in_channels());
+        let begin = self.inside(geometry).start;
+        let (left, inside) = ((begin as i64 - self.first) as usize, self.inside(geometry).len());
+        // All but the last row of a channel end with the zeros that the next one starts with.
+        let after = self.pitch - (left + inside).min(self.pitch);
+        let next_row =
+            geometry.input()[2] * if geometry.problem().layout() == Layout::Nhwc { step } else { 1 };
         for z in self.rows[0].clone() {
             for y in self.rows[1].clone() {
-                let row = &mut slab[self.row_at(z, y)..][..self.row];
-                for channel in row.chunks_exact_mut(self.pitch.max(1)) {
-                    zero(simd, &mut channel[..left.min(self.pitch)]);
-                    zero(simd, &mut channel[(left + inside).min(self.pitch)..]);
-                }
+                let row = &mut slab[self.row_at(z, y)..];
                 if inside == 0 {
+                    zero(simd, &mut row[..self.row]);
                     continue;
                 }
-                let from = geometry.input_at(n, group * channels, [z, y, begin as usize]);
+                let from = &input[geometry.input_at(n, group * channels, [z, y, begin])..];
+                zero_over(simd, row, left);
                 match geometry.problem().layout() {
                     Layout::Nchw => {
-                        let plane = geometry.input_plane();
-                        for (c, to) in row.chunks_exact_mut(self.pitch).enumerate() {
-                            copy(simd, &input[from + c * plane..][..inside], &mut to[left..left + inside]);
-                        }
+                        let (plane, row) = (geometry.input_plane(), &mut row[left..]);
+                        let gaps = [after + left, after];
+                        copy_rows(simd, from, plane, next_row, row, self.pitch, [channels, inside], gaps);
                     }
                     Layout::Nhwc => {
+                        for c in 0..channels {
+                            let gap = if c + 1 < channels { after + left } else { after };
+                            zero_over(simd, &mut row[c * self.pitch + left + inside..], gap);
+                        }
+                        if y + 1 < self.rows[1].end {
+                            prefetch::rows(&from[next_row..], step, [inside, channels]);
+                        }
                         let to = Rows { output: SharedOutput::new(row), start: left, step: self.pitch };
-                        let step = geometry.problem().in_channels();
                         // SAFETY: the row is borrowed mutably here.
-                        unsafe { transpose(simd, &input[from..], step, to, channels, inside) };
+                        unsafe { transpose(simd, from, step, to, channels, inside) };
                     }
                 }
             }

@@ -35,14 +35,30 @@ pub struct Operands<'a, T> {
     pub taps: [usize; 3],
     /// Input channels.
     pub channels: usize,
-    /// Weights that are wanted soon: with channel `c` of every tap, the line `ahead + c·ahead_step` elements beyond the
-    /// tap's own weights is fetched into the cache. It need not exist.
-    pub ahead: usize,
-    /// See `ahead`.
-    pub ahead_step: usize,
+    /// Asked for meanwhile.
+    pub soon: Soon<T>,
 }
 
-/// Runs a tile of `vectors` (1 or 2) × `pixels` (at most [`max_pixels`]): adds to `start` (one value for each channel), or
+/// Cache lines that are wanted soon: with channel `c` of tap number `t`, the line at `at + t·steps[0] + c·steps[1]`, `t` and
+/// `c` no more than `last`. None of them need exist.
+#[derive(Debug, Clone, Copy)]
+pub struct Soon<T> {
+    /// The first.
+    pub at: *const T,
+    /// Distances along taps and channels.
+    pub steps: [usize; 2],
+    /// The last tap and the last channel that ask for a line of their own.
+    pub last: [usize; 2],
+}
+
+impl<T> Soon<T> {
+    /// Always the same line, which had better be in the cache.
+    pub fn nothing(at: *const T) -> Self {
+        Self { at, steps: [0; 2], last: [0; 2] }
+    }
+}
+
+/// Runs a tile of `vectors` (1 or 2) × `pixels` (at most [`most_pixels`]): adds to `start` (one value for each channel), or
 /// to what `sums` holds.
 /// `sums[(p · sum_step + v) · lanes ..]` is vector v of pixel p, `sum_step` counted in vectors.
 #[inline(always)]
@@ -56,26 +72,30 @@ pub fn accumulate<T: Float, S: Simd>(
     sum_step: usize,
 ) {
     macro_rules! dispatch {
-        ($($p:literal)*) => {
+        ($($one:literal)*; $($two:literal)*) => {
             match (vectors, pixels) {
-                $(
-                    (1, $p) => simd.vectorize(Tile::<T, 1, $p> { operands, start, sums, sum_step }),
-                    (2, $p) => simd.vectorize(Tile::<T, 2, $p> { operands, start, sums, sum_step }),
-                )*
+                $((1, $one) => simd.vectorize(Tile::<T, 1, $one> { operands, start, sums, sum_step }),)*
+                $((2, $two) => simd.vectorize(Tile::<T, 2, $two> { operands, start, sums, sum_step }),)*
                 _ => unreachable!("tile {vectors}×{pixels}"),
             }
         };
     }
     if const { S::REGISTER_COUNT >= 32 } {
-        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14; 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
     } else {
-        dispatch!(1 2 3 4 5 6)
+        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12; 1 2 3 4 5 6)
     }
 }
 
-/// The widest tile: V·P accumulators, V weights and a broadcast fill the registers.
+/// The widest tile of two vectors: V·P accumulators, V weights and a broadcast fill the registers.
 pub fn max_pixels(registers: usize) -> usize {
     if registers >= 32 { 14 } else { 6 }
+}
+
+/// The widest tile of one vector or two. With one vector and few registers, more pixels hide the latency of the additions;
+/// where there are many registers, so are the pixels.
+pub fn most_pixels(registers: usize, vectors: usize) -> usize {
+    if registers < 32 && vectors == 1 { 12 } else { max_pixels(registers) }
 }
 
 struct Tile<'a, 's, T, const V: usize, const P: usize> {
@@ -110,6 +130,7 @@ impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P
                 }
             }
         }
+        let mut tap = 0;
         for z in 0..o.taps[0] {
             for y in 0..o.taps[1] {
                 for x in 0..o.taps[2] {
@@ -118,9 +139,10 @@ impl<T: Float, const V: usize, const P: usize> WithSimd for Tile<'_, '_, T, V, P
                     let input = &o.input[o.input_start - back..][..(o.channels - 1) * o.channel_step + P];
                     let weights = &o.weights[o.weight_start + on..][..o.channels * V * lanes];
                     let weights: &[T::Vector<S>] = bytemuck::cast_slice(weights);
-                    let ahead = weights.as_ptr().cast::<T>().wrapping_add(o.ahead);
+                    let soon = o.soon.at.wrapping_add(tap.min(o.soon.last[0]) * o.soon.steps[0]);
+                    tap += 1;
                     for c in 0..o.channels {
-                        prefetch::read_later(ahead.wrapping_add(c * o.ahead_step));
+                        prefetch::read_later(soon.wrapping_add(c.min(o.soon.last[1]) * o.soon.steps[1]));
                         // SAFETY: both slices were cut to exactly the elements of `channels` steps just above.
                         let (w, row) = unsafe {
                             (

@@ -3,7 +3,8 @@
 use crate::contract::request::Request;
 use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::slab::{AxisBlocks, equal_parts};
-use crate::microkernels::tile::max_pixels;
+use crate::microkernels::tile::most_pixels;
+use crate::problem::geometry::Phase;
 
 /// Packed input of one task, at most (bytes): it shares the level-2 cache with the weights of one channel block.
 const SLAB_BYTES: usize = 384 << 10;
@@ -22,8 +23,8 @@ const VECTORS: usize = 2;
 pub struct Blocking {
     /// Elements of one vector.
     pub lanes: usize,
-    /// Pixels of the widest tile.
-    pub pixels: usize,
+    /// Pixels of the widest tile of one vector, and of two.
+    pub pixels: [usize; VECTORS],
     /// Channels of one group.
     pub group_in: usize,
     pub group_out: usize,
@@ -53,7 +54,7 @@ impl Blocking {
         let (g, p) = (request.geometry, request.geometry.problem());
         let size = request.dtype.size();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
-        let pixels = max_pixels(request.target.isa.registers());
+        let pixels = [1, 2].map(|vectors| most_pixels(request.target.isa.registers(), vectors));
         let mut axes = [0, 1, 2].map(|a| AxisBlocks::new(&g.axes()[a].phases));
         let inputs = g.input();
         let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
@@ -61,7 +62,7 @@ impl Blocking {
         // Along x: as many positions as the sums of one output row allow, in equal parts.
         let stride = g.axes()[2].phases.len();
         let row_bytes = |positions: usize| positions * stride * block * size;
-        axes[2].step = equal_parts(axes[2].positions, (SUMS_BYTES / row_bytes(1)).max(pixels.min(16)));
+        axes[2].step = equal_parts(axes[2].positions, (SUMS_BYTES / row_bytes(1)).max(pixels[1].min(16)));
         // Along y, then z: as many rows as the packed input allows.
         let slab = |axes: &[AxisBlocks; 3]| {
             axes[0].span(axes[0].step, Some(inputs[0]))
@@ -162,15 +163,25 @@ impl Blocking {
         request.geometry.problem().batch() as u128 * channels as u128 * pixels
     }
 
+    /// Tiles that so many positions of one row are cut into.
+    pub fn tiles_of(&self, positions: usize, vectors: usize) -> usize {
+        positions.div_ceil(self.pixels[vectors - 1])
+    }
+
     /// Tiles of a run: for every output row and channel block, those of every phase along x, once for each pass.
     pub fn tiles(&self, request: &Request<'_>) -> usize {
         let axes = request.geometry.axes();
         let rows = request.geometry.problem().batch() * axes[0].output * axes[1].output;
-        let along_x = |step: usize| {
-            axes[2].phases.iter().map(|p| p.outputs.min(step).div_ceil(self.pixels)).sum::<usize>()
+        let of_block = |block: usize| {
+            let vectors = self.vectors(block * self.block());
+            let of_phase = |p: &Phase| self.tiles_of(p.outputs.min(self.axes[2].step), vectors);
+            axes[2].phases.iter().map(of_phase).sum::<usize>()
         };
+        // All blocks but the last are alike.
+        let last = self.blocks() - 1;
+        let of_row = last * of_block(0) + of_block(last);
         let passes = self.group_in.div_ceil(self.pass);
-        rows * self.axes[2].tasks() * along_x(self.axes[2].step) * self.groups * self.blocks() * passes
+        rows * self.axes[2].tasks() * of_row * self.groups * passes
     }
 
     /// Rows of single channels that a run packs.
@@ -183,6 +194,6 @@ impl Blocking {
 
     /// The tile's name: `"avx512-14x32"` is 14 pixels × 32 channels.
     pub fn name(&self, request: &Request<'_>) -> String {
-        format!("{}-{}x{}", request.target.isa.name(), self.pixels, self.block())
+        format!("{}-{}x{}", request.target.isa.name(), self.pixels[self.vectors(0) - 1], self.block())
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::blocking::Blocking;
+use super::fetch::Fetch;
 use super::pack::pack_group;
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
@@ -14,9 +15,9 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
-use crate::microkernels::copy::pad_groups;
+use crate::microkernels::copy::{copy, pad_groups};
 use crate::microkernels::slab::{Slab, positions_of_task};
-use crate::microkernels::tile::{Operands, accumulate};
+use crate::microkernels::tile::{Operands, Soon, accumulate};
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
@@ -71,6 +72,21 @@ impl<T: Float> PreparedPolyphase<T> {
     }
 }
 
+impl<T> PreparedPolyphase<T> {
+    fn place(&self, task: usize) -> Place {
+        let b = &self.blocking;
+        let (part, task) = (task % b.channel_parts, task / b.channel_parts);
+        let (positions, task) = positions_of_task(&b.axes, task);
+        let groups = self.geometry.problem().groups();
+        Place { n: task / groups, group: task % groups, part, positions }
+    }
+
+    fn slab(&self, positions: &[Range<usize>; 3]) -> Slab {
+        let b = &self.blocking;
+        Slab::new(&b.axes, self.geometry.input(), b.group_in, b.pitch, positions)
+    }
+}
+
 impl<T: Float> Prepared for PreparedPolyphase<T> {
     fn scratch(&self) -> Scratch {
         self.scratch
@@ -81,10 +97,9 @@ impl<T: Float> Prepared for PreparedPolyphase<T> {
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let (b, p) = (&self.blocking, self.geometry.problem());
         parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(p.batch()), |slot, task| {
-            let (part, task) = (task % b.channel_parts, task / b.channel_parts);
-            let (positions, task) = positions_of_task(&b.axes, task);
-            let (group, n) = (task % p.groups(), task / p.groups());
-            self.isa.enter(Task { plan: self, input, output, slot, n, group, part, positions });
+            let next = task + self.threads;
+            let next = (next < b.all_tasks(p.batch())).then(|| self.place(next));
+            self.isa.enter(Task { plan: self, input, output, slot, place: self.place(task), next });
         });
     }
 
@@ -99,6 +114,13 @@ struct Task<'a, 'o, T> {
     input: &'a [T],
     output: SharedOutput<'o, T>,
     slot: &'a mut [T],
+    place: Place,
+    /// What this worker is likely to do next.
+    next: Option<Place>,
+}
+
+/// Which outputs a task calculates.
+struct Place {
     n: usize,
     group: usize,
     part: usize,
@@ -113,14 +135,22 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { plan, input, n, group, ref positions, .. } = self;
+        let Self { plan, input, place: Place { n, group, part, ref positions }, .. } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
         let (packed, sums) = self.slot.split_at_mut(b.slab);
-        let slab = Slab::new(&b.axes, g.input(), b.group_in, b.pitch, positions);
+        let slab = plan.slab(positions);
         slab.fill(simd, g, n, group, input, packed);
 
         let blocks = b.blocks();
-        for block in blocks * self.part / b.channel_parts..blocks * (self.part + 1) / b.channel_parts {
+        let blocks = blocks * part / b.channel_parts..blocks * (part + 1) / b.channel_parts;
+        let rows_along = |a: usize| {
+            let outputs = |p: &Phase| p.outputs.min(positions[a].end).saturating_sub(positions[a].start);
+            g.axes()[a].phases.iter().map(outputs).sum::<usize>()
+        };
+        let rows = blocks.len() * rows_along(0) * rows_along(1);
+        let next = self.next.map(|next| (next.n, next.group, plan.slab(&next.positions)));
+        let mut fetch = Fetch::new(g, input, next, rows);
+        for block in blocks {
             for (iz, pz) in g.axes()[0].phases.iter().enumerate() {
                 for (iy, py) in g.axes()[1].phases.iter().enumerate() {
                     let z = positions[0].start..positions[0].end.min(pz.outputs);
@@ -141,7 +171,12 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                     let mut first = 0;
                     while first < rows {
                         let last = (first + b.rows).min(rows);
-                        simd.vectorize(Rowwise { chunk: &chunk, sums, rows: (first..last).map(row) });
+                        simd.vectorize(Rowwise {
+                            chunk: &chunk,
+                            fetch: &mut fetch,
+                            sums,
+                            rows: (first..last).map(row),
+                        });
                         first = last;
                     }
                 }
@@ -165,6 +200,7 @@ struct Chunk<'a, 'o, T> {
 
 struct Rowwise<'a, 'c, 'o, T, R> {
     chunk: &'a Chunk<'c, 'o, T>,
+    fetch: &'a mut Fetch<T>,
     sums: &'a mut [T],
     rows: R,
 }
@@ -174,7 +210,7 @@ impl<T: Float, R: Iterator<Item = Row> + Clone> WithSimd for Rowwise<'_, '_, '_,
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { chunk, sums, rows } = self;
+        let Self { chunk, fetch, sums, rows } = self;
         let (g, b) = (&chunk.plan.geometry, &chunk.plan.blocking);
         let first_channel = chunk.block * b.block();
         let width = b.vectors(first_channel) * b.lanes;
@@ -188,8 +224,13 @@ impl<T: Float, R: Iterator<Item = Row> + Clone> WithSimd for Rowwise<'_, '_, '_,
             let share = rows.clone().count();
             for (r, row) in rows.clone().enumerate() {
                 let sums = &mut sums[r * outputs * width..][..outputs * width];
+                if pass == 0 {
+                    let start = chunk.output_row(row, begin);
+                    let sizes = [outputs, chunk.channels(), channels.len()];
+                    fetch.row(g, &chunk.output, start, sizes);
+                }
                 for phase in 0..g.axes()[2].phases.len() {
-                    chunk.row_phase(simd, row, phase, channels.clone(), (r, share), sums);
+                    chunk.row_phase(simd, row, phase, channels.clone(), (r, share), fetch, sums);
                 }
             }
             pass = channels.end;
@@ -213,6 +254,7 @@ impl<T: Float> Chunk<'_, '_, T> {
         phase: usize,
         channels: Range<usize>,
         share: (usize, usize),
+        fetch: &mut Fetch<T>,
         sums: &mut [T],
     ) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
@@ -255,8 +297,7 @@ impl<T: Float> Chunk<'_, '_, T> {
             weight_steps,
             taps: [tz.len(), ty.len(), 0],
             channels: channels.len(),
-            ahead: 0,
-            ahead_step: 0,
+            soon: Soon::nothing(self.plan.weights.as_ptr()),
         };
         // The weights of the next pass, or of the next phase along y, which lies as far on as this one is long: every row
         // fetches its share of them.
@@ -273,17 +314,20 @@ impl<T: Float> Chunk<'_, '_, T> {
         let mut q = x.start;
         while q < x.end {
             let (end, taps) = self.run_of_pixels(px, q, x.end);
-            let tiles = (end - q).div_ceil(b.pixels);
+            let tiles = b.tiles_of(end - q, vectors);
             for i in 0..tiles {
                 let (from, to) = (q + (end - q) * i / tiles, q + (end - q) * (i + 1) / tiles);
                 let mut o = operands;
-                if i == 0 && b.streams_weights {
-                    (o.ahead, o.ahead_step) = ahead;
-                }
                 o.taps[2] = taps.len();
                 o.weight_start += taps.start * weight_steps[2];
                 if !taps.is_empty() {
                     o.input_start += (px.input_index(from, taps.start) - self.slab.first) as usize;
+                }
+                if i == 0 && b.streams_weights {
+                    let at = self.plan.weights.as_ptr().wrapping_add(o.weight_start + ahead.0);
+                    o.soon = Soon { at, steps: [tap, ahead.1], last: [usize::MAX; 2] };
+                } else if channels.start == 0 {
+                    o.soon = fetch.take(o.taps.iter().product()).unwrap_or(o.soon);
                 }
                 let at = px.first_output + (from - self.x.start) * stride;
                 accumulate(simd, vectors, to - from, o, bias, &mut sums[at * width..], stride * vectors);
@@ -304,19 +348,31 @@ impl<T: Float> Chunk<'_, '_, T> {
         (last, taps)
     }
 
-    /// Stores the finished sums of one output row, from position `begin` on.
+    /// Where the block's channels of an output row begin, at position `x`.
     #[inline(always)]
-    fn store<S: Simd>(&self, simd: S, row: Row, begin: usize, sums: &[T]) {
+    fn output_row(&self, row: Row, x: usize) -> usize {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let position = |a: usize| {
             let axis = &g.axes()[a];
             axis.phases[self.phases[a]].first_output + row[a] * axis.axis.stride
         };
-        let first = self.block * b.block();
-        let width = b.vectors(first) * b.lanes;
-        let channels = width.min(b.group_out - first);
-        let channel = self.group * b.group_out + first;
-        let start = g.output_at(self.n, channel, [position(0), position(1), begin]);
+        let channel = self.group * b.group_out + self.block * b.block();
+        g.output_at(self.n, channel, [position(0), position(1), x])
+    }
+
+    /// Channels of the block.
+    #[inline(always)]
+    fn channels(&self) -> usize {
+        let (b, first) = (&self.plan.blocking, self.block * self.plan.blocking.block());
+        (b.vectors(first) * b.lanes).min(b.group_out - first)
+    }
+
+    /// Stores the finished sums of one output row, from position `begin` on.
+    #[inline(always)]
+    fn store<S: Simd>(&self, simd: S, row: Row, begin: usize, sums: &[T]) {
+        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
+        let width = b.vectors(self.block * b.block()) * b.lanes;
+        let (start, channels) = (self.output_row(row, begin), self.channels());
         match g.problem().layout() {
             Layout::Nchw => {
                 let to = Rows { output: self.output, start, step: g.output_plane() };
@@ -325,10 +381,15 @@ impl<T: Float> Chunk<'_, '_, T> {
             }
             Layout::Nhwc => {
                 let step = g.problem().out_channels();
+                if step == width && channels == width {
+                    // SAFETY: as above.
+                    copy(simd, sums, unsafe { self.output.slice_mut(start, sums.len()) });
+                    return;
+                }
                 for (i, pixel) in sums.chunks_exact(width).enumerate() {
                     // SAFETY: as above.
                     let to = unsafe { self.output.slice_mut(start + i * step, channels) };
-                    to.copy_from_slice(&pixel[..channels]);
+                    copy(simd, &pixel[..channels], to);
                 }
             }
         }

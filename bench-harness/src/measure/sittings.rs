@@ -10,7 +10,11 @@ use super::sitting::{Series, Sitting, Stopped};
 use crate::statistics::{self, FEWEST, Ratio};
 
 /// So many sittings share the time. Many short ones tell more than a few long ones: places differ more than rounds do.
-const SHARES: u32 = 24;
+const SHARES: u32 = 48;
+/// A shorter one has too few rounds for a ratio of its own where half of them are disturbed.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// Where time is so short, there are at least so many.
+const FEWEST_SHARES: u32 = 8;
 /// Rounds get this many times what laying out took.
 const ROUNDS_TO_SET_UP: u32 = 3;
 
@@ -48,7 +52,7 @@ pub struct Held {
 /// how long and in which order; its error ends it all.
 pub fn hold<E>(whole: &Sitting, mut sit: impl FnMut(&Sitting) -> Result<Held, E>) -> Result<Figures, E> {
     let start = Instant::now();
-    let mut share = whole.budget / SHARES;
+    let mut share = (whole.budget / SHARES).max(SHORTEST.min(whole.budget / FEWEST_SHARES));
     let mut all: Vec<Vec<Series>> = Vec::new();
     loop {
         let seed = whole.seed.wrapping_add((all.len() as u64) << 32);

@@ -194,7 +194,7 @@ impl Blocking {
     }
 
     /// Multiply-adds of the time that it takes to pass over pixels without the tap: a branch instead of V vectors of them, at about
-    /// 0.4 of one. Fitted; where many images share a tile, or registers are few, no tile has such pixels.
+    /// 0.3 of one. Fitted; where many images share a tile, or registers are few, no tile has such pixels.
     pub fn passed_over(&self, request: &Request<'_>) -> u128 {
         if self.kind == Pixels::Images || !has_masks(self.registers) {
             return 0;
@@ -205,7 +205,7 @@ impl Blocking {
             |a: usize| axes[a].phases.iter().map(|p| p.outputs as u128 * p.taps as u128).sum::<u128>();
         let all = of_axis(0) * of_axis(1) * of_axis(2);
         let products = (self.batch * self.group_in * self.groups * self.padded_out()) as u128;
-        products * (all - pairs.min(all)) * 2 / (5 * self.vectors as u128)
+        products * (all - pairs.min(all)) * 3 / (10 * self.vectors as u128)
     }
 
     /// Sums of the largest tile, in vectors.

@@ -16,8 +16,11 @@ use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weight
 use crate::machine::roofs::Roofs;
 use crate::machine::tensor::Dtype;
 
-use blocking::{Blocking, Pixels};
+use blocking::Blocking;
 use run::PreparedStreaming;
+
+/// An output (bytes) that the level-2 cache does not hold.
+const FAR_OUTPUT: usize = 4 << 20;
 
 /// Weights as the outermost loop over small images.
 #[derive(Debug, Clone, Copy)]
@@ -54,21 +57,23 @@ impl Kernel for WeightStreaming {
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let multiply_adds = b.multiply_adds(request);
         // Fitted to timings: large tiles run at 1.12 of the assumed peak, small ones wait for their sums; each pass of a tile
-        // costs a start and an end, and each tap a start: with few channels that is much; outputs pass through the sums. A long batch, image by image, finds neither weights nor sums
-        // in the level-1 cache.
+        // costs a start and an end, and each tap a start: with few channels that is much; outputs pass through the sums, and
+        // those of a long batch go where no near cache holds them.
         let share = 1.12 * (b.tile_sums() as f64 / b.full_tile(request) as f64).min(1.0);
-        let part_by_part = if b.batch >= 16 * b.part && b.kind == Pixels::Columns { 1.35 } else { 1.0 };
-        let work = part_by_part * roofs.compute_ns(multiply_adds + b.passed_over(request), share)
+        let per_output = if g.output_len() * size > FAR_OUTPUT { 10.0 } else { 4.0 };
+        let work = roofs.compute_ns(multiply_adds + b.passed_over(request), share)
             + 110.0
             + 25.0 * b.tile_runs() as f64
             + 9.0 * b.tap_runs(request)
-            + 2.5 / b.lanes as f64 * g.output_len() as f64
+            + per_output / b.lanes as f64 * g.output_len() as f64
             + 0.4 * b.packed_inputs(request) as f64;
         let work = work * b.split_tiles() / b.threads as f64;
-        // What a pass needs arrives while the one before computes.
-        let moved = roofs.dram_ns((g.compulsory_elements() * size as u128) as f64);
+        // The weights of a pass arrive while the one before computes; inputs and outputs do not.
+        let images = (g.input_len() + g.output_len()) as f64;
+        let weights = g.compulsory_elements() as f64 - images;
+        let dram = |elements: f64| roofs.dram_ns(elements * size as f64);
         Cost {
-            nanoseconds: (work + 0.1 * moved).max(0.85 * moved),
+            nanoseconds: (work + 0.1 * dram(weights)).max(0.85 * dram(weights)) + 0.8 * dram(images),
             scratch_bytes: b.scratch(request).1.bytes,
             packed_bytes: b.packed_weights() * size,
             multiply_adds,

@@ -249,10 +249,12 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize, c
                             macro_rules! inputs {
                                 ($($i:literal)*) => {
                                     $(if $i < P + R - 1 {
-                                        // SAFETY: vector `i` of P + R − 1 at distance `pixel`, as asserted.
                                         let x = if ONE {
+                                            // SAFETY: element `c` of vector `i` of P + R − 1 at distance `pixel`, as
+                                            // asserted.
                                             T::splat(simd, unsafe { *at.add(c) })
                                         } else {
+                                            // SAFETY: all of that vector.
                                             let x = unsafe { at.cast::<T::Vector<S>>().read_unaligned() };
                                             permute::<T, S>(simd, index, x)
                                         };

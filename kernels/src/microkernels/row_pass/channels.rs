@@ -2,6 +2,9 @@
 //!
 //! A step makes V neighbouring positions. The first and the last step of a row read zeros for what lies beside it.
 
+// The loops over taps, phases and vectors index several arrays in step, and unroll as they are.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};

@@ -4,6 +4,9 @@
 //! the same for all rows. The last step of a row ends where the row does and so repeats some positions of the one before.
 //! A row is finished before the next one begins: its ends share cache lines with their neighbours.
 
+// The loops over taps, phases and vectors index several arrays in step, and unroll as they are.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};

@@ -6,8 +6,6 @@
 //! costs is shared by all products of the permuted vector: position p of a phase meets input p − m through tap m, so that one
 //! vector serves up to R taps of F phases.
 //!
-//! Where all lanes belong to one group, the permutation is a broadcast from memory.
-//!
 //! ```text
 //!   inputs p − R + 1 … p + P − 1, one permutation each      acc[f][p] += w[f][m] · x[p − m]
 //!   weights w[f][m] stay in registers meanwhile
@@ -17,11 +15,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::activation::activate_vector;
 use super::permute::permute;
 use super::vector::Float;
 use crate::machine::prefetch;
-use crate::problem::epilogue::Activation;
 
 /// Which taps a tile has along x: `phases` (1 or 2) phases, of which the first `full` have `taps` taps (1 to [`MOST_TAPS`]),
 /// the others one less.
@@ -92,8 +88,6 @@ pub struct Operands<'a, T> {
     pub taps: [usize; 2],
     /// Input channels of a group.
     pub channels: usize,
-    /// Whether all lanes belong to one group: then a packed vector is that many channels of it, and each is broadcast.
-    pub one_group: bool,
 }
 
 /// Where the sums of a tile go.
@@ -116,8 +110,6 @@ pub enum Place<'s, T> {
         step: usize,
         /// Positions of each phase that are outputs.
         valid: [Range<usize>; 2],
-        /// Applied before the store: a comparison or two.
-        activation: Activation,
     },
 }
 
@@ -137,15 +129,8 @@ pub unsafe fn accumulate<T: Float, S: Simd>(
     macro_rules! tile {
         ($f:literal $r:literal $e:literal: $($p:literal)*) => {
             match positions {
-                $($p => tile!($f $r $e $p),)*
+                $($p => simd.vectorize(Tile::<T, $f, $r, $e, $p> { operands, start, place }),)*
                 _ => unreachable!("{positions} positions"),
-            }
-        };
-        ($f:literal $r:literal $e:literal $p:literal) => {
-            if operands.one_group {
-                simd.vectorize(Tile::<T, $f, $r, $e, $p, true> { operands, start, place })
-            } else {
-                simd.vectorize(Tile::<T, $f, $r, $e, $p, false> { operands, start, place })
             }
         };
     }
@@ -169,15 +154,15 @@ pub unsafe fn accumulate<T: Float, S: Simd>(
     }
 }
 
-/// `F` phases, the first `E` of `R` taps, the others of one less; `P` positions. `ONE`: all lanes belong to one group.
-struct Tile<'a, 's, T, const F: usize, const R: usize, const E: usize, const P: usize, const ONE: bool> {
+/// `F` phases, the first `E` of `R` taps, the others of one less; `P` positions.
+struct Tile<'a, 's, T, const F: usize, const R: usize, const E: usize, const P: usize> {
     operands: &'a Operands<'a, T>,
     start: Option<&'s [T]>,
     place: Place<'s, T>,
 }
 
-impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize, const ONE: bool> WithSimd
-    for Tile<'_, '_, T, F, R, E, P, ONE>
+impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize> WithSimd
+    for Tile<'_, '_, T, F, R, E, P>
 {
     type Output = ();
 
@@ -233,7 +218,7 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize, c
                         for c in 0..channels {
                             // SAFETY: as asserted: c is below `per_vector` and `channels`, and each channel has `products`
                             // vectors of weights.
-                            let index = if ONE { zero } else { unsafe { indices.add(c).read_unaligned() } };
+                            let index = unsafe { indices.add(c).read_unaligned() };
                             let mut w = [[zero; R]; F];
                             for (f, w) in w.iter_mut().enumerate() {
                                 for w in &mut w[..taps(f)] {
@@ -249,15 +234,9 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize, c
                             macro_rules! inputs {
                                 ($($i:literal)*) => {
                                     $(if $i < P + R - 1 {
-                                        let x = if ONE {
-                                            // SAFETY: element `c` of vector `i` of P + R − 1 at distance `pixel`, as
-                                            // asserted.
-                                            T::splat(simd, unsafe { *at.add(c) })
-                                        } else {
-                                            // SAFETY: all of that vector.
-                                            let x = unsafe { at.cast::<T::Vector<S>>().read_unaligned() };
-                                            permute::<T, S>(simd, index, x)
-                                        };
+                                        // SAFETY: vector `i` of P + R − 1 at distance `pixel`, as asserted.
+                                        let x = unsafe { at.cast::<T::Vector<S>>().read_unaligned() };
+                                        let x = permute::<T, S>(simd, index, x);
                                         at = at.wrapping_add(o.pixel);
                                         for m in 0..R {
                                             let p = ($i + m).wrapping_sub(R - 1);
@@ -290,10 +269,7 @@ impl<T: Float, const F: usize, const R: usize, const E: usize, const P: usize, c
                     }
                 }
             }
-            Place::Output { to, step, valid, activation } => {
-                if activation != Activation::Identity {
-                    acc = acc.map(|acc| acc.map(|x| activate_vector::<T, S>(simd, activation, x)));
-                }
+            Place::Output { to, step, valid } => {
                 for (f, acc) in acc.iter().enumerate() {
                     for (p, acc) in acc.iter().enumerate() {
                         if valid[f].contains(&p) {

@@ -7,7 +7,6 @@ use crate::contract::request::Request;
 use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::grouped_tile::Shape;
 use crate::microkernels::slab::{AxisBlocks, equal_parts};
-use crate::problem::epilogue::Activation;
 use crate::problem::problem::Layout;
 
 /// Packed input of one task, at most (bytes), if one row has room: a part of the level-2 cache.
@@ -21,20 +20,14 @@ const CACHE_LINE: usize = 64;
 pub struct Blocking {
     /// Elements of one vector.
     pub lanes: usize,
-    /// Whether a vector holds channels of one group alone, padded to whole vectors, instead of those of neighbouring groups.
-    pub one_group: bool,
     /// Channels of one group.
     pub group_in: usize,
     pub group_out: usize,
     pub groups: usize,
-    /// Vectors of output channels; those of several groups go across the borders of groups.
+    /// Vectors of output channels: whole ones but for the last, across the borders of groups.
     pub vectors: usize,
-    /// Vectors of one task: their outputs fill a cache line.
-    pub together: usize,
     /// Whether tiles write the output themselves: whole vectors, each finished by one tile.
     pub direct: bool,
-    /// Parts of a packed pixel: one for each group of a task, but a single one where vectors mix groups.
-    pub parts: usize,
     /// Input channels of each group of a vector in one packed vector, and packed vectors of a pixel.
     pub per_vector: usize,
     pub pixel_vectors: usize,
@@ -62,34 +55,24 @@ impl Blocking {
         let (g, p) = (request.geometry, request.geometry.problem());
         let size = request.dtype.size();
         let isa = request.target.isa;
-        let (group_in, group_out) = (p.group_in(), p.group_out());
         let lanes = isa.f32_lanes() * 4 / size;
-        let one_group = 4 * group_out >= 3 * group_out.next_multiple_of(lanes);
-        let vectors = match one_group {
-            true => p.groups() * group_out.div_ceil(lanes),
-            false => p.out_channels().div_ceil(lanes),
-        };
+        let (group_in, group_out) = (p.group_in(), p.group_out());
+        let vectors = p.out_channels().div_ceil(lanes);
         // The groups that a vector meets depend on where it starts; starts repeat with the period of group_out.
         let groups_of = |v: usize| {
             let last = ((v + 1) * lanes).min(p.out_channels()) - 1;
             last / group_out - v * lanes / group_out + 1
         };
-        let most_groups =
-            if one_group { 1 } else { (0..vectors.min(group_out)).map(groups_of).max().unwrap_or(1) };
+        let most_groups = (0..vectors.min(group_out)).map(groups_of).max().unwrap_or(1);
         let per_vector = (lanes / most_groups).min(group_in);
         let pixel_vectors = group_in.div_ceil(per_vector);
-
-        let together = (CACHE_LINE / (lanes * size)).clamp(1, vectors);
-        let parts = if one_group && group_out.div_ceil(lanes) % together != 0 { together } else { 1 };
-        let together = if one_group { together } else { 1 };
 
         let phases = &g.axes()[2].phases;
         let units = units(phases);
         let reach = reach(&units, phases);
         let mut axes = [0, 1, 2].map(|a| AxisBlocks::new(&g.axes()[a].phases));
         let pitch = phases.len();
-        axes[2].step =
-            equal_parts(axes[2].positions, (SUMS_BYTES / (pitch * together * lanes * size)).max(16));
+        axes[2].step = equal_parts(axes[2].positions, (SUMS_BYTES / (pitch * lanes * size)).max(16));
         let span = |axes: &[AxisBlocks; 3]| match reach.is_empty() {
             true => 0,
             false => axes[2].step + (reach.end - reach.start) as usize - 1,
@@ -97,9 +80,7 @@ impl Blocking {
         let slab = |axes: &[AxisBlocks; 3]| {
             let rows = [0, 1].map(|a| axes[a].span(axes[a].step, Some(g.input()[a])));
             // A huge dilation, cropped away, makes a span that is declined.
-            (rows[0] * rows[1] * parts * pixel_vectors * lanes)
-                .saturating_mul(span(axes))
-                .min(usize::MAX >> 16)
+            (rows[0] * rows[1] * pixel_vectors * lanes).saturating_mul(span(axes)).min(usize::MAX >> 16)
         };
         for a in [0, 1] {
             while slab(&axes) * size > SLAB_BYTES && axes[a].step > 1 {
@@ -107,7 +88,7 @@ impl Blocking {
             }
         }
         let tasks = |axes: &[AxisBlocks; 3]| {
-            p.batch() * vectors.div_ceil(together) * axes.iter().map(AxisBlocks::tasks).product::<usize>()
+            p.batch() * vectors * axes.iter().map(AxisBlocks::tasks).product::<usize>()
         };
         let wanted = if request.target.threads > 1 { 4 * request.target.threads } else { 1 };
         for a in [0, 1] {
@@ -116,11 +97,9 @@ impl Blocking {
             }
         }
 
-        let whole = if one_group { group_out } else { p.out_channels() }.is_multiple_of(lanes);
         let direct = p.layout() == Layout::Nhwc
-            && whole
-            && units.iter().all(|u| u.chunks.len() == 1)
-            && !matches!(request.epilogue.activation, Activation::Sigmoid | Activation::Tanh);
+            && p.out_channels().is_multiple_of(lanes)
+            && units.iter().all(|u| u.chunks.len() == 1);
 
         let longest = axes[2].step + 1;
         let mut shapes: Vec<Shape> = Vec::new();
@@ -129,7 +108,7 @@ impl Blocking {
                 shapes.push(chunk.shape);
             }
         }
-        let latency = if lanes * size == 32 { 8 } else { 4 };
+        let latency = if isa.f32_lanes() == 8 { 8 } else { 4 };
         let split = |s: Shape| (s, splits(s, longest, isa.registers(), latency));
         let span = span(&axes);
         let first_channels = p.layout() == Layout::Nchw;
@@ -138,19 +117,16 @@ impl Blocking {
         let line = |elements: usize| elements.next_multiple_of(CACHE_LINE / size);
         Self {
             lanes,
-            one_group,
             group_in,
             group_out,
             groups: p.groups(),
             vectors,
-            together,
             direct,
-            parts,
             per_vector,
             pixel_vectors,
             slab: line(slab(&axes) + lanes),
             rows: line(row_pitch * lanes),
-            sums: line((axes[2].step + 2) * pitch * together * lanes),
+            sums: line((axes[2].step + 2) * pitch * lanes),
             taps: axes.iter().map(AxisBlocks::taps).product(),
             splits: shapes.into_iter().map(split).collect(),
             axes,
@@ -161,30 +137,9 @@ impl Blocking {
         }
     }
 
-    /// Elements of a part of a packed pixel.
-    pub fn part(&self) -> usize {
-        self.pixel_vectors * self.lanes
-    }
-
     /// Elements of a packed pixel.
     pub fn pixel(&self) -> usize {
-        self.parts * self.part()
-    }
-
-    /// Tasks for the vectors of output channels.
-    pub fn strips(&self) -> usize {
-        self.vectors.div_ceil(self.together)
-    }
-
-    /// Vectors of strip `i`.
-    pub fn vectors_of(&self, i: usize) -> Range<usize> {
-        i * self.together..((i + 1) * self.together).min(self.vectors)
-    }
-
-    /// Which part of a packed pixel of its strip vector `v` reads.
-    pub fn part_of(&self, v: usize) -> usize {
-        let first = v / self.together * self.together;
-        if self.parts == 1 { 0 } else { self.groups_of(v).start - self.groups_of(first).start }
+        self.pixel_vectors * self.lanes
     }
 
     /// Width of the next tile where so many positions are left.
@@ -196,27 +151,13 @@ impl Blocking {
 
     /// The groups whose outputs vector `v` holds.
     pub fn groups_of(&self, v: usize) -> Range<usize> {
-        if self.one_group {
-            let group = v / self.group_vectors();
-            return group..group + 1;
-        }
         let first = v * self.lanes / self.group_out;
         first..((v + 1) * self.lanes).div_ceil(self.group_out).min(self.groups)
     }
 
     /// Output channels of vector `v`.
     pub fn channels_of(&self, v: usize) -> Range<usize> {
-        if self.one_group {
-            let (group, block) = (v / self.group_vectors(), v % self.group_vectors());
-            let first = group * self.group_out + block * self.lanes;
-            return first..(first + self.lanes).min((group + 1) * self.group_out);
-        }
         v * self.lanes..((v + 1) * self.lanes).min(self.groups * self.group_out)
-    }
-
-    /// Vectors of one group, where each group has its own.
-    fn group_vectors(&self) -> usize {
-        self.group_out.div_ceil(self.lanes)
     }
 
     /// Packed elements of the weights of one vector of output channels.
@@ -241,7 +182,7 @@ impl Blocking {
 
     /// Tasks of a run over so many images.
     pub fn all_tasks(&self, batch: usize) -> usize {
-        batch * self.strips() * self.axes.iter().map(AxisBlocks::tasks).product::<usize>()
+        batch * self.vectors * self.axes.iter().map(AxisBlocks::tasks).product::<usize>()
     }
 
     /// Workers of a run, and the scratch of all of them.

@@ -50,8 +50,8 @@ impl Blocking {
         let call = if threads > 1.0 { 3000.0 } else { 150.0 };
         let packed =
             |a: usize| self.axes[a].tasks() * self.axes[a].span(self.axes[a].step, Some(g.input()[a]));
-        let rows = g.problem().batch() * self.strips() * packed(0) * packed(1) * self.axes[2].tasks();
-        let vectors = rows * self.span * self.parts * self.pixel_vectors;
+        let rows = g.problem().batch() * self.vectors * packed(0) * packed(1) * self.axes[2].tasks();
+        let vectors = rows * self.span * self.pixel_vectors;
         // Fitted to a timing of grouped layers: as for the kernel with one group in the lanes, but that outputs cost less; packing
         // goes by vectors.
         let work = roofs.compute_ns(multiply_adds, 1.08)

@@ -21,8 +21,8 @@ pub struct Source<'a, T> {
     pub blocking: &'a Blocking,
     pub input: &'a [T],
     pub n: usize,
-    /// Vectors of output channels.
-    pub vectors: Range<usize>,
+    /// Number of the vector of output channels.
+    pub vector: usize,
 }
 
 impl<T: Float> Source<'_, T> {
@@ -53,13 +53,6 @@ impl<T: Float> Source<'_, T> {
         }
     }
 
-    /// The groups of part `part` of a packed pixel; behind the last group there is nothing.
-    #[inline(always)]
-    fn groups(&self, part: usize) -> Range<usize> {
-        let groups = self.blocking.groups_of(self.vectors.start);
-        if part == 0 { groups } else { groups.start + part..(groups.end + part).min(self.blocking.groups) }
-    }
-
     /// Channels first: the rows of all channels of a packed vector side by side, then a transposition. What lies beside
     /// them is zero, and so are the rows of lanes without a channel.
     #[inline(always)]
@@ -72,22 +65,20 @@ impl<T: Float> Source<'_, T> {
         rows: &mut [T],
     ) {
         let (g, b) = (self.geometry, self.blocking);
+        let groups = b.groups_of(self.vector);
         let plane = g.input_plane();
-        for part in 0..b.parts {
-            for j in 0..b.pixel_vectors {
-                let channels = b.per_vector.min(b.group_in - j * b.per_vector);
-                for (a, group) in self.groups(part).enumerate() {
-                    let from = g.input_at(self.n, group * b.group_in + j * b.per_vector, at);
-                    for c in 0..channels {
-                        let to = &mut rows[(a * b.per_vector + c) * b.pitch..][inside.clone()];
-                        copy(simd, &self.input[from + c * plane..][..inside.len()], to);
-                    }
+        for j in 0..b.pixel_vectors {
+            let channels = b.per_vector.min(b.group_in - j * b.per_vector);
+            for (a, group) in groups.clone().enumerate() {
+                let from = g.input_at(self.n, group * b.group_in + j * b.per_vector, at);
+                for c in 0..channels {
+                    let to = &mut rows[(a * b.per_vector + c) * b.pitch..][inside.clone()];
+                    copy(simd, &self.input[from + c * plane..][..inside.len()], to);
                 }
-                let start = part * b.part() + j * b.lanes;
-                let to = Rows { output: SharedOutput::new(row), start, step: b.pixel() };
-                // SAFETY: the row is borrowed mutably here.
-                unsafe { transpose(simd, rows, b.pitch, to, b.span, b.lanes) };
             }
+            let to = Rows { output: SharedOutput::new(row), start: j * b.lanes, step: b.pixel() };
+            // SAFETY: the row is borrowed mutably here.
+            unsafe { transpose(simd, rows, b.pitch, to, b.span, b.lanes) };
         }
     }
 
@@ -95,41 +86,36 @@ impl<T: Float> Source<'_, T> {
     #[inline(always)]
     fn copied<S: Simd>(&self, simd: S, at: [usize; 3], inside: &Range<usize>, row: &mut [T]) {
         let (g, b) = (self.geometry, self.blocking);
+        let groups = b.groups_of(self.vector);
+        let from = g.input_at(self.n, groups.start * b.group_in, at);
         let step = g.problem().in_channels();
         zero(simd, &mut row[..inside.start * b.pixel()]);
-        let whole = self.groups(0).start..self.groups(b.parts - 1).end;
-        if (b.one_group || b.pixel_vectors == 1) && whole.len() * b.group_in == b.pixel() {
+        if b.pixel_vectors == 1 && groups.len() * b.group_in == b.pixel() {
             // A packed pixel is what lies side by side in the input.
-            let from = &self.input[g.input_at(self.n, whole.start * b.group_in, at)..];
-            let to = &mut row[inside.start * b.pixel()..inside.end * b.pixel()];
-            // SAFETY: the slice holds as many pixels.
-            unsafe { copy_strips(from, step, to.as_mut_ptr(), b.pixel(), b.pixel(), inside.len()) };
-            return zero(simd, &mut row[inside.end * b.pixel()..]);
-        }
-        for part in 0..b.parts {
-            let groups = self.groups(part);
-            if groups.is_empty() {
-                continue;
+            let to = &mut row[inside.start * b.pixel()..];
+            // SAFETY: the slice holds as many pixels, and more.
+            unsafe {
+                copy_strips(&self.input[from..], step, to.as_mut_ptr(), b.pixel(), b.pixel(), inside.len());
             }
-            let from = g.input_at(self.n, groups.start * b.group_in, at);
-            // With all channels of a group in one packed vector, the groups follow one another there as they do in the input.
-            let pieces = if b.pixel_vectors == 1 { 1 } else { groups.len() };
-            let len = if pieces == 1 { groups.len() * b.group_in } else { b.per_vector };
-            for (i, x) in inside.clone().enumerate() {
-                for j in 0..b.pixel_vectors {
-                    for a in 0..pieces {
-                        let from = from + i * step + a * b.group_in + j * b.per_vector;
-                        let to = x * b.pixel() + part * b.part() + j * b.lanes + a * b.per_vector;
-                        if from + b.lanes <= self.input.len() {
-                            let vector = T::load(simd, &self.input[from..]);
-                            let to: &mut [T] = &mut row[to..][..T::lanes::<S>()];
-                            // SAFETY: the slice is one vector long.
-                            unsafe { to.as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(vector) };
-                        } else {
-                            // The very end of the input.
-                            let len = len.min(self.input.len() - from);
-                            row[to..][..len].copy_from_slice(&self.input[from..][..len]);
-                        }
+            return zero(simd, &mut to[inside.len() * b.pixel()..]);
+        }
+        // With all channels of a group in one packed vector, the groups follow one another there as they do in the input.
+        let pieces = if b.pixel_vectors == 1 { 1 } else { groups.len() };
+        let len = if pieces == 1 { groups.len() * b.group_in } else { b.per_vector };
+        for (i, x) in inside.clone().enumerate() {
+            for j in 0..b.pixel_vectors {
+                for a in 0..pieces {
+                    let from = from + i * step + a * b.group_in + j * b.per_vector;
+                    let to = x * b.pixel() + j * b.lanes + a * b.per_vector;
+                    if from + b.lanes <= self.input.len() {
+                        let vector = T::load(simd, &self.input[from..]);
+                        let to: &mut [T] = &mut row[to..][..T::lanes::<S>()];
+                        // SAFETY: the slice is one vector long.
+                        unsafe { to.as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(vector) };
+                    } else {
+                        // The very end of the input.
+                        let len = len.min(self.input.len() - from);
+                        row[to..][..len].copy_from_slice(&self.input[from..][..len]);
                     }
                 }
             }

@@ -6,8 +6,8 @@
 //! one channel of each group into its lanes. One permuted vector serves all taps and up to two phases along x that read
 //! the pixel, so that permutations hide behind the multiplications (`microkernels/grouped_tile.rs`).
 //!
-//! Where a group fills whole vectors, each group has its own, and inputs are broadcast from packed pixels. With channels last
-//! and no padded vector, tiles write the output themselves; else sums pass through a buffer of one output row.
+//! With channels last and no padded vector, tiles write the output themselves; else sums pass through a buffer of one
+//! output row.
 
 mod blocking;
 mod cost;

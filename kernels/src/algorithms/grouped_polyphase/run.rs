@@ -20,7 +20,7 @@ use crate::microkernels::slab::{Slab, positions_of_task};
 use crate::microkernels::strips::copy_strips;
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
-use crate::problem::epilogue::Epilogue;
+use crate::problem::epilogue::{Activation, Epilogue};
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
@@ -72,10 +72,7 @@ impl<T: Float> PreparedGrouped<T> {
             pack_vector(&self.geometry, b, v, kernel, packed);
         }
         if let Some(bias) = bias {
-            for (v, to) in self.bias.chunks_exact_mut(b.lanes).enumerate() {
-                let channels = b.channels_of(v);
-                to[..channels.len()].copy_from_slice(&bias[channels]);
-            }
+            self.bias[..bias.len()].copy_from_slice(bias);
         }
         Ok(())
     }
@@ -92,9 +89,8 @@ impl<T: Float> Prepared for PreparedGrouped<T> {
         let (b, p) = (&self.blocking, self.geometry.problem());
         parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(p.batch()), |slot, task| {
             let (positions, task) = positions_of_task(&b.axes, task);
-            let (strip, n) = (task % b.strips(), task / b.strips());
-            let vectors = b.vectors_of(strip);
-            self.isa.enter(Task { plan: self, input, output, slot, n, vectors, positions });
+            let (vector, n) = (task % b.vectors, task / b.vectors);
+            self.isa.enter(Task { plan: self, input, output, slot, n, vector, positions });
         });
     }
 
@@ -103,14 +99,14 @@ impl<T: Float> Prepared for PreparedGrouped<T> {
     }
 }
 
-/// All outputs of some positions, for some vectors of output channels of one image.
+/// All outputs of some positions, for one vector of output channels of one image.
 struct Task<'a, 'o, T> {
     plan: &'a PreparedGrouped<T>,
     input: &'a [T],
     output: SharedOutput<'o, T>,
     slot: &'a mut [T],
     n: usize,
-    vectors: Range<usize>,
+    vector: usize,
     positions: [Range<usize>; 3],
 }
 
@@ -119,22 +115,23 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { plan, input, n, vectors: ref strip, ref positions, .. } = self;
+        let Self { plan, input, n, vector, ref positions, .. } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
         let (packed, rest) = self.slot.split_at_mut(b.slab);
         let (rows, sums) = rest.split_at_mut(b.rows);
         let mut slab = Slab::new(&b.axes, g.input(), 1, b.span * b.pixel(), positions);
         slab.first = positions[2].start as i64 + b.reach.start;
-        Source { geometry: g, blocking: b, input, n, vectors: strip.clone() }.fill(simd, &slab, packed, rows);
+        Source { geometry: g, blocking: b, input, n, vector }.fill(simd, &slab, packed, rows);
 
-        let (strip, x) = (strip.clone(), positions[2].clone());
-        let part = Part { plan, slab: &slab, packed, output: self.output, n, vectors: strip, x };
-        // Phases innermost: those of a position read the same inputs.
-        for (z, y) in positions[0].clone().flat_map(|z| positions[1].clone().map(move |y| (z, y))) {
-            for (iz, _) in g.axes()[0].phases.iter().enumerate().filter(|(_, p)| z < p.outputs) {
-                for (iy, _) in g.axes()[1].phases.iter().enumerate().filter(|(_, p)| y < p.outputs) {
-                    let row = Row { phases: [iz, iy], positions: [z, y] };
-                    simd.vectorize(Rowwise { part: &part, sums, row });
+        let part =
+            Part { plan, slab: &slab, packed, output: self.output, n, vector, x: positions[2].clone() };
+        for (iz, pz) in g.axes()[0].phases.iter().enumerate() {
+            for (iy, py) in g.axes()[1].phases.iter().enumerate() {
+                for z in positions[0].start..positions[0].end.min(pz.outputs) {
+                    for y in positions[1].start..positions[1].end.min(py.outputs) {
+                        let row = Row { phases: [iz, iy], positions: [z, y] };
+                        simd.vectorize(Rowwise { part: &part, sums, row });
+                    }
                 }
             }
         }
@@ -148,7 +145,7 @@ struct Part<'a, 'o, T> {
     packed: &'a [T],
     output: SharedOutput<'o, T>,
     n: usize,
-    vectors: Range<usize>,
+    vector: usize,
     /// Positions along x.
     x: Range<usize>,
 }
@@ -174,44 +171,39 @@ impl<T: Float> WithSimd for Rowwise<'_, '_, '_, T> {
         let Self { part, sums, row } = self;
         let (g, b) = (&part.plan.geometry, &part.plan.blocking);
         let stride = g.axes()[2].axis.stride;
-        for vector in part.vectors.clone() {
-            for unit in &b.units {
-                part.sum(simd, row, unit, vector, sums);
-            }
-        }
-        if b.direct {
-            return;
+        for unit in &b.units {
+            part.sum(simd, row, unit, sums);
         }
         // The sums of positions x lie behind those of one position before, for what a partner computes too much.
         let begin = part.x.start * stride;
         let outputs = (part.x.end * stride).min(g.output()[2]) - begin;
-        let width = b.together * b.lanes;
-        let sums = &mut sums[g.axes()[2].phases.len() * width..][..outputs * width];
+        if let Some(start) = part.row_start(row) {
+            return part.activate_row(start, begin..begin + outputs);
+        }
+        let sums = &mut sums[g.axes()[2].phases.len() * b.lanes..][..outputs * b.lanes];
         activate(part.plan.epilogue.activation, sums);
         part.store(simd, row, begin, sums);
     }
 }
 
 impl<T: Float> Part<'_, '_, T> {
-    /// The sums of the phases of one unit in one output row, for one vector of output channels.
+    /// The sums of the phases of one unit in one output row.
     #[inline(always)]
-    fn sum<S: Simd>(&self, simd: S, row: Row, unit: &Unit, vector: usize, sums: &mut [T]) {
+    fn sum<S: Simd>(&self, simd: S, row: Row, unit: &Unit, sums: &mut [T]) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let [az, ay, ax] = g.axes();
         let (pz, py) = (&az.phases[row.phases[0]], &ay.phases[row.phases[1]]);
         // Outputs of one position: all phases there are, fewer than the stride where the whole row is shorter.
         let pitch = ax.phases.len();
-        let bias = &self.plan.bias[vector * b.lanes..][..b.lanes];
+        let bias = &self.plan.bias[self.vector * b.lanes..][..b.lanes];
         let first = &ax.phases[unit.phases.0];
         let times = unit.times(&ax.phases, &self.x);
-        // Where the sum at time t goes, in vectors from the start of the sums: a position before those of this part.
-        let within = vector - self.vectors.start;
+        // Where the sum at time t goes, in outputs from the start of the sums: a position before those of this part.
         let place = |f: usize, t: i64| {
             let p = &ax.phases[f];
-            let output = (t - p.base + 1 - self.x.start as i64) as usize * pitch + p.first_output;
-            output * b.together + within
+            (t - p.base + 1 - self.x.start as i64) as usize * pitch + p.first_output
         };
-        let row_start = self.row_start(row, vector);
+        let row_start = self.row_start(row);
         if unit.chunks.is_empty() {
             for t in times {
                 sums[place(unit.phases.0, t) * b.lanes..][..b.lanes].copy_from_slice(bias);
@@ -245,16 +237,15 @@ impl<T: Float> Part<'_, '_, T> {
                 ],
                 pixel: step.saturating_mul(b.pixel()),
                 per_vector: b.per_vector,
-                indices: &self.plan.indices[vector * b.vector_indices()..][..b.vector_indices()],
+                indices: &self.plan.indices[self.vector * b.vector_indices()..][..b.vector_indices()],
                 weights: &self.plan.weights,
-                weight_start: vector * b.vector_weights()
+                weight_start: self.vector * b.vector_weights()
                     + (phase_taps + pz.taps * py.taps * chunk.before) * channel
                     + tz.start * weight_steps[0]
                     + ty.start * weight_steps[1],
                 weight_steps,
                 taps: [tz.len(), ty.len()],
                 channels: b.group_in,
-                one_group: b.one_group,
             };
             let bias = (number == 0).then_some(bias);
             // Taps that lie `step` inputs apart are neighbours for every `step`-th position.
@@ -264,20 +255,17 @@ impl<T: Float> Part<'_, '_, T> {
                     let left = ((times.end - t) as usize).div_ceil(step);
                     let width = b.width(chunk.shape, left);
                     let input = (t - (chunk.first * step) as i64 - self.slab.first) as usize;
-                    let o = Operands {
-                        input_start: input_row + input * b.pixel() + b.part_of(vector) * b.part(),
-                        ..operands
-                    };
-                    let target = match row_start {
+                    let o = Operands { input_start: input_row + input * b.pixel(), ..operands };
+                    let to = match row_start {
                         Some(start) => self.outputs(unit, t, start),
                         None => Place::Sums {
                             sums: &mut *sums,
                             starts: [place(unit.phases.0, t), unit.phases.1.map_or(0, |f| place(f, t))],
-                            step: (b.together * pitch).saturating_mul(step),
+                            step: pitch.saturating_mul(step),
                         },
                     };
                     // SAFETY: this row, these positions and these channels belong to this task alone.
-                    unsafe { accumulate(simd, chunk.shape, width, &o, bias, target) };
+                    unsafe { accumulate(simd, chunk.shape, width, &o, bias, to) };
                     t = t.saturating_add((width as i64).saturating_mul(step as i64));
                 }
             }
@@ -291,12 +279,12 @@ impl<T: Float> Part<'_, '_, T> {
         axis.phases[row.phases[a]].first_output + row.positions[a] * axis.axis.stride
     }
 
-    /// Where outputs go directly: where those of one vector of channels start in a row. [`None`] where they pass through sums.
+    /// Where outputs go directly: where those of a row start. [`None`] where they pass through sums.
     #[inline(always)]
-    fn row_start(&self, row: Row, vector: usize) -> Option<*mut T> {
+    fn row_start(&self, row: Row) -> Option<*mut T> {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         b.direct.then(|| {
-            let channel = b.channels_of(vector).start;
+            let channel = b.channels_of(self.vector).start;
             let start = g.output_at(self.n, channel, [self.position(row, 0), self.position(row, 1), 0]);
             let len = (g.output()[2] - 1) * g.problem().out_channels() + b.lanes;
             // SAFETY: only what belongs to this task is written through the pointer.
@@ -304,12 +292,25 @@ impl<T: Float> Part<'_, '_, T> {
         })
     }
 
+    /// Applies the activation to outputs that tiles have written, in the row that starts at `start`.
+    #[inline(always)]
+    fn activate_row(&self, start: *mut T, outputs: Range<usize>) {
+        let activation = self.plan.epilogue.activation;
+        if activation == Activation::Identity {
+            return;
+        }
+        for x in outputs {
+            let at = start.wrapping_add(x * self.plan.geometry.problem().out_channels());
+            // SAFETY: the vector of an output of this row, which belongs to this task alone.
+            activate(activation, unsafe { std::slice::from_raw_parts_mut(at, self.plan.blocking.lanes) });
+        }
+    }
+
     /// The outputs of a tile of `unit` from time `t` on, in the row that starts at `start`.
     #[inline(always)]
     fn outputs(&self, unit: &Unit, t: i64, start: *mut T) -> Place<'static, T> {
-        let (g, plan) = (&self.plan.geometry, self.plan);
-        let axis = &g.axes()[2];
-        let channels = g.problem().out_channels();
+        let g = &self.plan.geometry;
+        let (axis, channels) = (&g.axes()[2], g.problem().out_channels());
         let step = axis.phases[unit.phases.0].input_step;
         let (mut to, mut valid) = ([start; 2], [0..0, 0..0]);
         for (i, f) in unit.phases().enumerate() {
@@ -323,39 +324,30 @@ impl<T: Float> Part<'_, '_, T> {
             valid[i] = until(self.x.start)..until(self.x.end.min(p.outputs));
         }
         let step = axis.axis.stride.saturating_mul(step).saturating_mul(channels);
-        Place::Output { to, step, valid, activation: plan.epilogue.activation }
+        Place::Output { to, step, valid }
     }
 
     /// Stores the finished sums of one output row, from output `begin` on.
     #[inline(always)]
     fn store<S: Simd>(&self, simd: S, row: Row, begin: usize, sums: &[T]) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let width = b.together * b.lanes;
-        let outputs = sums.len() / width;
-        let first = b.channels_of(self.vectors.start).start;
-        let last = b.channels_of(self.vectors.end - 1).end;
-        // Where no vector is padded, they are one.
-        let whole = last - first == self.vectors.len() * b.lanes;
-        let vectors = if whole { self.vectors.start..self.vectors.start + 1 } else { self.vectors.clone() };
-        for v in vectors {
-            let sums = &sums[(v - self.vectors.start) * b.lanes..];
-            let channels = if whole { first..last } else { b.channels_of(v) };
-            let start =
-                g.output_at(self.n, channels.start, [self.position(row, 0), self.position(row, 1), begin]);
-            match g.problem().layout() {
-                Layout::Nchw => {
-                    let to = Rows { output: self.output, start, step: g.output_plane() };
-                    // SAFETY: this row, these positions and these channels belong to this task alone.
-                    unsafe { transpose(simd, sums, width, to, channels.len(), outputs) };
-                }
-                Layout::Nhwc => {
-                    let step = g.problem().out_channels();
-                    let len = (outputs - 1) * step + channels.len();
-                    // SAFETY: as above; `slice_ptr` checks that they lie inside the output.
-                    unsafe {
-                        let to = self.output.slice_ptr(start, len);
-                        copy_strips(sums, width, to, step, channels.len(), outputs);
-                    }
+        let channels = b.channels_of(self.vector);
+        let start =
+            g.output_at(self.n, channels.start, [self.position(row, 0), self.position(row, 1), begin]);
+        let outputs = sums.len() / b.lanes;
+        match g.problem().layout() {
+            Layout::Nchw => {
+                let to = Rows { output: self.output, start, step: g.output_plane() };
+                // SAFETY: this row, these positions and these channels belong to this task alone.
+                unsafe { transpose(simd, sums, b.lanes, to, channels.len(), outputs) };
+            }
+            Layout::Nhwc => {
+                let step = g.problem().out_channels();
+                let len = (outputs - 1) * step + channels.len();
+                // SAFETY: as above; `slice_ptr` checks that they lie inside the output.
+                unsafe {
+                    let to = self.output.slice_ptr(start, len);
+                    copy_strips(sums, b.lanes, to, step, channels.len(), outputs);
                 }
             }
         }

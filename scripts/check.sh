@@ -103,9 +103,7 @@ neon() {
     if [[ -d ../shared/conformance ]]; then
         if ((SECONDS < 3600)); then tests+=(--test kernels); else echo "NEON: every kernel on every kind of layer is left out"; fi
     fi
-    # All of this file has ninety minutes: what is not done by then is said, and does not hide what was found before.
-    timeout $((5000 > SECONDS + 300 ? 5000 - SECONDS : 300)) scripts/neon.sh --package tconv "${tests[@]}" || status=$?
-    ((status != 124)) || { echo "NEON: NOT FINISHED in the time that was left"; return 0; }
+    scripts/neon.sh --package tconv "${tests[@]}" || status=$?
     # 3: its tools cannot be had here, and it said why. Where they can, it fails if no test ran.
     ((status == 3)) || return "$status"
 }

@@ -1,13 +1,14 @@
 //! The register tile of two stride phases: C channels × 2 phases × V vectors of neighbouring pixels, stored interleaved.
 //!
 //! ```text
-//!   taps that both phases read     acc[c][0][v], acc[c][1][v] += splat(w) · x[v]    one vector load for 2·C products
-//!   taps of the first one alone    acc[c][0][v]               += splat(w) · x[v]
-//!   taps of the second one alone                acc[c][1][v]  += splat(w) · x[v]
+//!   windows of the first phase alone    acc[c][0][v]               += splat(w) · x[v]
+//!   windows that both phases read       acc[c][0][v], acc[c][1][v] += splat(w) · x[v]    one vector load for 2·C products
+//!   windows of the second one alone                   acc[c][1][v] += splat(w) · x[v]
 //! ```
 //!
-//! The three loops follow one another with the sums in registers, so that every tap is multiplied exactly once and the outputs
-//! are written once, from the registers.
+//! The windows along x follow one another pixel by pixel, so that every tap is multiplied exactly once and the outputs are
+//! written once, from the registers. The commonest cases, at most one window of each kind (kernels 3 and 4), are one loop over
+//! channels.
 
 // The loops over channels, phases and vectors index several arrays in step, and unroll as they are.
 #![allow(clippy::needless_range_loop)]
@@ -15,7 +16,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::pixel_tile::Hints;
-use super::places::{MOST_LINES, Rows, Sums};
+use super::places::{MOST_LINES, MOST_ROWS, Places, Rows, Sums};
 use super::vector::Float;
 use crate::machine::prefetch;
 use crate::problem::epilogue::Activation;
@@ -30,55 +31,106 @@ pub const fn widest(registers: usize, channels: usize) -> usize {
     if registers >= 32 || channels == 1 { 4 } else { 2 }
 }
 
-/// A box of taps, for both phases or one. Distances in elements.
+/// Whether weights lie channel after channel, and the windows of each side by side: so the tile that takes all windows in one
+/// loop wants them.
+pub fn windows_inside(windows: [usize; 3]) -> bool {
+    matches!(windows, [1, 1, 1] | [0, 1, 1] | [1, 1, 0])
+}
+
+/// What a column block reads. Distances in elements.
 #[derive(Debug, Clone, Copy)]
-pub struct Taps<'a, T> {
-    /// What the first tap reads for a vector that starts at 0, channel 0.
-    pub start: usize,
-    /// How far on each further tap reads, along z, y, x.
-    pub steps: [usize; 3],
-    /// Taps along z, y, x; one of them 0: none.
-    pub counts: [usize; 3],
-    /// Packed weights of exactly these taps: `[tap z][tap y][tap x][input channel][phase][channel]`.
-    pub weights: &'a [T],
-}
-
-impl<T> Taps<'_, T> {
-    /// None at all.
-    pub const NONE: Self = Self { start: 0, steps: [0; 3], counts: [0; 3], weights: &[] };
-
-    fn count(&self) -> usize {
-        self.counts.iter().product()
-    }
-}
-
-/// All that a tile is told.
-#[derive(Debug)]
-pub struct Call<'a, T> {
+pub struct Reads<'a, T> {
     /// Packed input.
     pub input: &'a [T],
-    /// Distance of input channels.
+    /// Distance of its channels.
     pub channel_step: usize,
     /// Input channels, at least 1.
     pub channels: usize,
-    /// Taps of both phases, of the first alone, of the second alone.
-    pub taps: &'a [Taps<'a, T>; 3],
-    /// What the sums start from: `[phase][channel]`.
-    pub start: &'a [T],
-    /// Applied to them at the end.
+    /// What the first window reads for a vector that starts at 0, channel 0.
+    pub start: usize,
+    /// Taps along z and y.
+    pub taps: [usize; 2],
+    /// How far on each further one reads.
+    pub steps: [usize; 2],
+    /// Windows along x, each one pixel further: of the first phase alone, of both, of the second alone.
+    pub windows: [usize; 3],
+    /// Packed weights of exactly these: `[tap z][tap y][window][input channel][phase][output channel]`, or channels outside the
+    /// windows where these are [inside](windows_inside).
+    pub weights: &'a [T],
+    /// What the sums start from: `[phase][output channel]`.
+    pub bias: &'a [T],
+}
+
+/// A column block of which is known how far its tiles read, and where they store: the same for all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a, T> {
+    reads: Reads<'a, T>,
+    /// The last element that is read for a vector that starts at 0, and lane 0.
+    reach: usize,
+    /// Where the places of the first channel are counted from.
+    to: *mut T,
+}
+
+impl<'a, T> Columns<'a, T> {
+    /// Panics where weights or bias have another number of elements than `reads` says.
+    ///
+    /// # Safety
+    /// The places that a [`Call`] with these columns tells, counted from `to`, may be written, and nobody else accesses them
+    /// meanwhile.
+    pub unsafe fn new(reads: Reads<'a, T>, to: *mut T) -> Self {
+        let Reads { channels, taps, steps, windows: [first, both, second], .. } = reads;
+        let count = taps[0] * taps[1];
+        let per_channel = (first + 2 * both + second) * reads.bias.len() / 2;
+        assert!(channels > 0 && reads.weights.len() == count * channels * per_channel);
+        let last = |d: usize| taps[d].saturating_sub(1) * steps[d];
+        let windows = (first + both + second).max(1);
+        let reach = reads.start + last(0) + last(1) + (channels - 1) * reads.channel_step + windows - 1;
+        Self { reads, reach, to }
+    }
+
+    /// Where the places of the first channel are counted from.
+    pub fn to(&self) -> *const T {
+        self.to
+    }
+
+    /// Output channels.
+    pub fn channels(&self) -> usize {
+        self.reads.bias.len() / 2
+    }
+
+    /// Loops over channels.
+    pub fn loops(&self) -> usize {
+        let windows = self.reads.windows;
+        let taps: usize = self.reads.taps.iter().product();
+        taps * if windows_inside(windows) { 1 } else { windows.iter().sum() }
+    }
+}
+
+/// All that the tiles over some pixels are told: one for each of some column blocks.
+#[derive(Debug)]
+pub struct Call<'a, T> {
+    /// At least one, of equally many channels.
+    pub columns: &'a [Columns<'a, T>],
+    /// Applied to the sums at the end.
     pub activation: Activation,
     /// Where they go: a row for each channel, its phases interleaved.
-    pub rows: Rows<'a, T>,
-    /// Input lines asked for meanwhile, one for each tap and channel.
+    pub places: &'a Places,
+    /// How far on the places of the first channel lie.
+    pub on: usize,
+    /// The same of the channels, from there.
+    pub offsets: &'a [usize; MOST_ROWS],
+    /// Where the call that follows is likely to write, with the same places: for hints alone.
+    pub next: *const T,
+    /// Input lines asked for meanwhile, one for each step of each [loop](Columns::loops).
     pub hints: Hints<T>,
 }
 
-/// Runs a tile of `starts.len()` (2 or [`widest`]) vectors.
+/// Runs tiles of `starts.len()` (2 or [`widest`]) vectors.
 #[inline(always)]
 pub fn run<T: Float, S: Simd>(simd: S, call: &Call<'_, T>, starts: &[usize]) {
     macro_rules! dispatch {
         ($($c:literal)*) => {
-            match (starts.len(), call.start.len()) {
+            match (starts.len(), call.columns[0].reads.bias.len()) {
                 $(
                     (2, r) if r == 2 * $c => dispatch!(@ 2 $c),
                     (4, r) if r == 2 * $c => dispatch!(@ 4 $c),
@@ -120,46 +172,101 @@ impl<T: Float, const V: usize, const C: usize, const R: usize> WithSimd for Tile
         let call = self.call;
         let lanes = T::lanes::<S>();
         let starts: [usize; V] = self.starts.try_into().expect("V vectors");
-        assert!(R == 2 * C && call.start.len() == R && call.channels > 0);
-        call.rows.check(lanes, 2 * V);
-        for (taps, phases) in call.taps.iter().zip([2, 1, 1]) {
-            if taps.count() > 0 {
-                let last = |d: usize| (taps.counts[d] - 1) * taps.steps[d];
-                let reach =
-                    taps.start + last(0) + last(1) + last(2) + (call.channels - 1) * call.channel_step;
-                assert!(
-                    starts.iter().all(|s| s + reach + lanes <= call.input.len()),
-                    "a tile reads outside the packed input"
-                );
-                assert!(
-                    taps.weights.len() == taps.count() * call.channels * phases * C,
-                    "weights of exactly these taps"
-                );
+        let last = starts.iter().fold(0, |last, s| last.max(*s)) + lanes;
+        let mut hints = call.hints;
+        for (i, columns) in call.columns.iter().enumerate() {
+            let reads = &columns.reads;
+            assert!(R == 2 * C && reads.bias.len() == R);
+            assert!(last + columns.reach <= reads.input.len(), "a tile reads outside the packed input");
+            let next = call.columns.get(i + 1).map_or(call.next, |next| next.to().wrapping_add(call.on));
+            let mut ask =
+                Ask { to: next, offsets: &call.offsets[..C], lines: call.places.all_lines(), row: 0 };
+            // SAFETY: promised to `Columns::new`.
+            let rows =
+                unsafe { Rows::new(call.places, columns.to.wrapping_add(call.on), call.offsets, None) };
+            rows.check(lanes, 2 * V);
+            let mut sums = [[T::splat(simd, T::default()); V]; R];
+            for c in 0..C {
+                for phase in 0..2 {
+                    sums[2 * c + phase] = [T::splat(simd, reads.bias[phase * C + c]); V];
+                }
             }
+            // SAFETY: what is read was asserted above.
+            unsafe { reads.add_all::<S, V, C, R>(simd, starts, &mut hints, &mut ask, &mut sums) };
+            rows.store::<S, V, R, 2>(simd, sums, call.activation);
         }
-        let mut ask = Ask::new(&call.rows, C);
-        let mut sums = [[T::splat(simd, T::default()); V]; R];
-        for c in 0..C {
-            for phase in 0..2 {
-                sums[2 * c + phase] = [T::splat(simd, call.start[phase * C + c]); V];
-            }
-        }
-        let mut hint = call.hints;
-        // SAFETY: the extremes of what each box reads were asserted above.
-        unsafe {
-            sums = call.add::<S, V, C, R, 0, 2>(simd, &call.taps[0], starts, &mut hint, &mut ask, sums);
-            sums = call.add::<S, V, C, R, 0, 1>(simd, &call.taps[1], starts, &mut hint, &mut ask, sums);
-            sums = call.add::<S, V, C, R, 1, 2>(simd, &call.taps[2], starts, &mut hint, &mut ask, sums);
-        }
-        call.rows.store::<S, V, R, 2>(simd, sums, call.activation);
     }
 }
 
-impl<T: Float> Call<'_, T> {
-    /// Adds the products of a box to the phases FROM..TO.
+impl<T: Float> Reads<'_, T> {
+    /// Adds all products.
     ///
     /// # Safety
-    /// For every tap and channel, V vectors lie inside the input and (TO − FROM)·C weights inside the box's.
+    /// What is read for vectors at `starts` lies inside the input.
+    #[inline(always)]
+    unsafe fn add_all<S: Simd, const V: usize, const C: usize, const R: usize>(
+        &self,
+        simd: S,
+        starts: [usize; V],
+        hints: &mut Hints<T>,
+        ask: &mut Ask<'_, T>,
+        sums: &mut Sums<T::Vector<S>, V, R>,
+    ) {
+        let mut weights = self.weights.as_ptr();
+        let first = self.input.as_ptr();
+        for z in 0..self.taps[0] {
+            for y in 0..self.taps[1] {
+                let on = self.start + z * self.steps[0] + y * self.steps[1];
+                let pixels = starts.map(|s| first.wrapping_add(s + on));
+                // SAFETY: as promised; and `Columns::new` saw that the weights are exactly these.
+                unsafe {
+                    macro_rules! inside {
+                        ($before:literal $after:literal) => {
+                            self.add_inside::<S, V, C, R, $before, $after>(
+                                simd,
+                                pixels,
+                                &mut weights,
+                                hints,
+                                ask,
+                                sums,
+                            )
+                        };
+                    }
+                    match self.windows {
+                        [1, 1, 1] => inside!(1 1),
+                        [0, 1, 1] => inside!(0 1),
+                        [1, 1, 0] => inside!(1 0),
+                        _ => {
+                            let mut pixels = pixels;
+                            macro_rules! add {
+                                ($kind:literal, $from:literal $to:literal) => {
+                                    for _ in 0..self.windows[$kind] {
+                                        self.add::<S, V, C, R, $from, $to>(
+                                            simd,
+                                            pixels,
+                                            &mut weights,
+                                            hints,
+                                            ask,
+                                            sums,
+                                        );
+                                        pixels = pixels.map(|p| p.wrapping_add(1));
+                                    }
+                                };
+                            }
+                            add!(0, 0 1);
+                            add!(1, 0 2);
+                            add!(2, 1 2);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the products of one tap along z and y with windows of one kind: those of the phases FROM..TO.
+    ///
+    /// # Safety
+    /// For every channel, V vectors lie inside the input from `pixels` on, and (TO − FROM)·C weights from `weights` on.
     #[inline(always)]
     unsafe fn add<
         S: Simd,
@@ -171,48 +278,116 @@ impl<T: Float> Call<'_, T> {
     >(
         &self,
         simd: S,
-        taps: &Taps<'_, T>,
-        starts: [usize; V],
+        mut pixels: [*const T; V],
+        weights: &mut *const T,
         hints: &mut Hints<T>,
         ask: &mut Ask<'_, T>,
-        mut sums: Sums<T::Vector<S>, V, R>,
-    ) -> Sums<T::Vector<S>, V, R> {
-        let mut weights = taps.weights.as_ptr();
-        let first = self.input.as_ptr();
-        for z in 0..taps.counts[0] {
-            for y in 0..taps.counts[1] {
-                for x in 0..taps.counts[2] {
-                    let on = taps.start + z * taps.steps[0] + y * taps.steps[1] + x * taps.steps[2];
-                    let mut pixels = starts.map(|s| first.wrapping_add(s + on));
-                    let mut hint = hints.at;
-                    hints.at = hints.at.wrapping_add(hints.steps[0]);
-                    let row = ask.next_row();
-                    for channel in 0..self.channels {
-                        prefetch::read(hint);
-                        prefetch::write(row.wrapping_add(ask.lines[channel % MOST_LINES]));
-                        hint = hint.wrapping_add(hints.steps[1]);
-                        let mut values = [T::splat(simd, T::default()); V];
-                        for v in 0..V {
-                            // SAFETY: a vector lies there, as promised.
-                            values[v] = unsafe { pixels[v].cast::<T::Vector<S>>().read_unaligned() };
-                            pixels[v] = pixels[v].wrapping_add(self.channel_step);
-                        }
-                        for phase in FROM..TO {
-                            for c in 0..C {
-                                // SAFETY: so many weights are there for each tap and channel, as promised.
-                                let weight = T::splat(simd, unsafe { *weights.add((phase - FROM) * C + c) });
-                                for v in 0..V {
-                                    let sum = &mut sums[2 * c + phase][v];
-                                    *sum = T::mul_add(simd, values[v], weight, *sum);
-                                }
-                            }
-                        }
-                        weights = weights.wrapping_add((TO - FROM) * C);
-                    }
+        sums: &mut Sums<T::Vector<S>, V, R>,
+    ) {
+        let mut hint = hints.at;
+        hints.at = hints.at.wrapping_add(hints.steps[0]);
+        let row = ask.next_row();
+        for channel in 0..self.channels {
+            prefetch::read(hint);
+            prefetch::write(row.wrapping_add(ask.lines[channel % MOST_LINES]));
+            hint = hint.wrapping_add(hints.steps[1]);
+            // SAFETY: the vectors and weights of one channel, as promised.
+            unsafe { products::<T, S, V, C, R, FROM, TO>(simd, pixels, *weights, sums) };
+            *weights = weights.wrapping_add((TO - FROM) * C);
+            pixels = pixels.map(|p| p.wrapping_add(self.channel_step));
+        }
+    }
+
+    /// The same of one tap with a window that both phases read, and BEFORE and AFTER (0 or 1) of the first and the second alone.
+    ///
+    /// # Safety
+    /// For every channel, V vectors lie inside the input from `pixels` on and for the windows that follow, and C weights for each
+    /// window and phase from `weights` on.
+    #[inline(always)]
+    unsafe fn add_inside<
+        S: Simd,
+        const V: usize,
+        const C: usize,
+        const R: usize,
+        const BEFORE: usize,
+        const AFTER: usize,
+    >(
+        &self,
+        simd: S,
+        mut pixels: [*const T; V],
+        weights: &mut *const T,
+        hints: &mut Hints<T>,
+        ask: &mut Ask<'_, T>,
+        sums: &mut Sums<T::Vector<S>, V, R>,
+    ) {
+        let mut hint = hints.at;
+        hints.at = hints.at.wrapping_add(hints.steps[0]);
+        // A tile of two vectors has half as many lines, and less time for hints.
+        let rows = [ask.next_row(), if V > 2 { ask.next_row() } else { ask.to }];
+        for channel in 0..self.channels {
+            prefetch::read(hint);
+            hint = hint.wrapping_add(hints.steps[1]);
+            for row in &rows[..V / 2] {
+                prefetch::write(row.wrapping_add(ask.lines[channel % MOST_LINES]));
+            }
+            let mut at = *weights;
+            // SAFETY: the vectors and weights of one channel, window by window, as promised.
+            unsafe {
+                if BEFORE > 0 {
+                    products::<T, S, V, C, R, 0, 1>(simd, pixels, at, sums);
+                    at = at.wrapping_add(C);
+                }
+                products::<T, S, V, C, R, 0, 2>(simd, pixels.map(|p| p.wrapping_add(BEFORE)), at, sums);
+                at = at.wrapping_add(2 * C);
+                if AFTER > 0 {
+                    products::<T, S, V, C, R, 1, 2>(
+                        simd,
+                        pixels.map(|p| p.wrapping_add(BEFORE + 1)),
+                        at,
+                        sums,
+                    );
+                    at = at.wrapping_add(C);
                 }
             }
+            *weights = at;
+            pixels = pixels.map(|p| p.wrapping_add(self.channel_step));
         }
-        sums
+    }
+}
+
+/// Adds the products of V vectors with the weights `[phase][channel]` of one channel and window.
+///
+/// # Safety
+/// The vectors and (TO − FROM)·C weights can be read.
+#[inline(always)]
+unsafe fn products<
+    T: Float,
+    S: Simd,
+    const V: usize,
+    const C: usize,
+    const R: usize,
+    const FROM: usize,
+    const TO: usize,
+>(
+    simd: S,
+    pixels: [*const T; V],
+    weights: *const T,
+    sums: &mut Sums<T::Vector<S>, V, R>,
+) {
+    let mut values = [T::splat(simd, T::default()); V];
+    for v in 0..V {
+        // SAFETY: as promised.
+        values[v] = unsafe { pixels[v].cast::<T::Vector<S>>().read_unaligned() };
+    }
+    for phase in FROM..TO {
+        for c in 0..C {
+            // SAFETY: as promised.
+            let weight = T::splat(simd, unsafe { *weights.add((phase - FROM) * C + c) });
+            for v in 0..V {
+                let sum = &mut sums[2 * c + phase][v];
+                *sum = T::mul_add(simd, values[v], weight, *sum);
+            }
+        }
     }
 }
 
@@ -225,13 +400,7 @@ struct Ask<'a, T> {
     row: usize,
 }
 
-impl<'a, T> Ask<'a, T> {
-    #[inline(always)]
-    fn new(of: &Rows<'a, T>, rows: usize) -> Self {
-        let next = of.next_or_own();
-        Self { to: next.to, offsets: &next.offsets[..rows], lines: of.all_lines(), row: 0 }
-    }
-
+impl<T> Ask<'_, T> {
     /// Where the next row begins.
     #[inline(always)]
     fn next_row(&mut self) -> *const T {

@@ -62,6 +62,7 @@ pub struct Places {
 impl Places {
     /// None yet, in vectors of `lanes` elements of `size` bytes.
     pub fn new(lanes: usize, size: usize) -> Self {
+        assert!(lanes.is_power_of_two());
         let pieces = [Piece::default(); MOST_PIECES];
         Self {
             lanes,
@@ -94,7 +95,8 @@ impl Places {
             self.line_count += 1;
         }
         while len > 0 {
-            let (vector, lane) = (at / self.lanes, at % self.lanes);
+            // Lanes are a power of two: divided by at run time, it would be a division for each vector.
+            let (vector, lane) = (at >> self.lanes.trailing_zeros(), at & (self.lanes - 1));
             let part = len.min(self.lanes - lane);
             if part == self.lanes {
                 self.whole |= 1 << vector;
@@ -111,6 +113,12 @@ impl Places {
     #[inline(always)]
     pub fn lines(&self) -> &[usize] {
         &self.lines[..self.line_count]
+    }
+
+    /// The same with place 0 for those that it lacks.
+    #[inline(always)]
+    pub fn all_lines(&self) -> &[usize; MOST_LINES] {
+        &self.lines
     }
 
     /// Whether no output has a place.
@@ -162,12 +170,6 @@ impl<'a, T> Rows<'a, T> {
     #[inline(always)]
     pub fn lines(&self) -> &'a [usize] {
         self.places.lines()
-    }
-
-    /// The same with place 0 for those that it lacks.
-    #[inline(always)]
-    pub fn all_lines(&self) -> &'a [usize; MOST_LINES] {
-        &self.places.lines
     }
 
     /// Where the tile that follows is likely to write, if it was told.

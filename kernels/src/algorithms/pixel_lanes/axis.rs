@@ -33,6 +33,12 @@ impl Run {
         self.first + (i * self.step) as i64
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = i64> + use<> {
+        let (first, step) = (self.first, self.step as i64);
+        (0..self.windows as i64).map(move |i| first + i * step)
+    }
+
     /// The windows that meet an axis of `input` elements at position `q`.
     pub fn valid(&self, q: usize, input: usize) -> Range<usize> {
         let (at, step) = (q as i64 + self.first, self.step as i64);
@@ -116,6 +122,16 @@ impl PositionAxis {
         let reach = (phase + self.shift) as i64 - e * self.stride as i64;
         let tap = usize::try_from(reach).ok().filter(|r| r.is_multiple_of(self.dilation))? / self.dilation;
         (tap < self.kernel).then_some(tap)
+    }
+
+    /// Where two phases read: the windows of the first alone, of both, of the second alone. They follow one another.
+    pub fn windows_by_phases(&self) -> [usize; 3] {
+        let mut windows = [0; 3];
+        for run in &self.together {
+            let kind = if run.phases.len() == 2 { 1 } else { 2 * run.phases.start };
+            windows[kind] += run.windows;
+        }
+        windows
     }
 
     /// All windows of one phase; none where it has no tap.

@@ -249,8 +249,13 @@ impl Blocking {
         if self.running {
             ((rows - 1) * self.pitch + self.width).div_ceil(self.lanes)
         } else {
-            rows * self.width.div_ceil(self.lanes)
+            rows * self.row_vectors()
         }
+    }
+
+    /// Vectors of one row of positions that begins with a vector of its own.
+    pub fn row_vectors(&self) -> usize {
+        self.width.div_ceil(self.lanes)
     }
 
     /// Tiles of so many rows of positions, in parts of the widest: a tile of two vectors is the narrowest.
@@ -265,7 +270,7 @@ impl Blocking {
         if self.running {
             return vector * self.lanes;
         }
-        let of_row = self.width.div_ceil(self.lanes);
+        let of_row = self.row_vectors();
         vector / of_row * self.pitch + vector % of_row * self.lanes
     }
 

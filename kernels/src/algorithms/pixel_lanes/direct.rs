@@ -1,6 +1,7 @@
 //! Tiles that store what they sum: two phases along x, interleaved in registers, channels-first.
 
 use std::array::from_fn;
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use pulp::Simd;
@@ -11,9 +12,9 @@ use super::run::{Ahead, PreparedPixelLanes};
 use crate::error::Error;
 use crate::machine::parallel::SharedOutput;
 use crate::machine::scratch::filled_vec;
-use crate::microkernels::phase_tile::{self, Call, Taps};
+use crate::microkernels::phase_tile::{self, Call, Reads};
 use crate::microkernels::pixel_tile::Hints;
-use crate::microkernels::places::{Next, Places, Rows};
+use crate::microkernels::places::Places;
 use crate::microkernels::vector::Float;
 
 /// Column blocks whose taps are found once for all tiles of a task.
@@ -31,71 +32,82 @@ pub struct Direct<'a, 'o, T> {
 /// A column block, as tiles want it: the same for all groups.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Block {
+    /// Its number within the group.
+    number: usize,
     z_phase: usize,
     y_phase: usize,
     /// Output channels of the group.
     first: usize,
     channels: usize,
-    /// Boxes of both phases along x, of the first alone, of the second alone.
-    boxes: [Box3; 3],
-}
-
-/// A box of taps.
-#[derive(Debug, Clone, Copy, Default)]
-struct Box3 {
-    /// Windows along y and x.
-    windows: [usize; 2],
-    /// Packed rows, and elements of a row, before what the first window reads.
+    /// Taps along y, and windows along x: of the first phase alone, of both, of the second alone.
+    taps: usize,
+    windows: [usize; 3],
+    /// Packed rows before what the first tap reads, and to the next.
     row: usize,
-    element: usize,
-    /// Packed rows and elements to the next window along y and x.
-    steps: [usize; 2],
-    /// Where its weights begin in the block's panel, and those of one window along z.
-    weights: usize,
+    step: usize,
+    /// Weights of one window along z.
     plane: usize,
 }
 
 impl Block {
-    /// All of a group; none where tiles do not store.
+    /// All of a group, those with equally many channels together; none where tiles do not store.
     pub fn all(b: &Blocking) -> Result<Vec<Self>, Error> {
         let mut all = filled_vec("column blocks", if b.direct { b.blocks() } else { 0 }, Self::default())?;
         for (number, block) in all.iter_mut().enumerate() {
-            *block = Self::new(b, &Columns::new(b, number));
+            *block = Self::new(b, number);
         }
+        all.sort_by_key(|block| (block.z_phase, Reverse(block.channels)));
         Ok(all)
     }
 
-    fn new(b: &Blocking, columns: &Columns) -> Self {
-        let [az, ay, ax] = &b.axes;
-        let mut boxes = [Box3::default(); 3];
-        let mut weights = 0;
-        for pair in columns.boxes(b) {
-            let kind = if pair.x.phases.len() == 2 { 0 } else { 1 + pair.x.phases.start };
-            let plane = pair.y.windows * pair.x.windows * b.group_in * pair.count(columns);
-            boxes[kind] = Box3 {
-                windows: [pair.y.windows, pair.x.windows],
-                row: (pair.y.first - ay.reach.start) as usize,
-                element: (pair.x.first - ax.reach.start) as usize,
-                steps: [pair.y.step, pair.x.step],
-                weights,
-                plane,
-            };
-            weights += az.alone[columns.z_phase].windows * plane;
-        }
+    fn new(b: &Blocking, number: usize) -> Self {
+        let columns = Columns::new(b, number);
+        let [_, ay, ax] = &b.axes;
+        let y = &ay.alone[columns.y_phases.start];
+        let windows = ax.windows_by_phases();
+        let [first, both, second] = windows;
         Self {
+            number,
             z_phase: columns.z_phase,
             y_phase: columns.y_phases.start,
             first: columns.channels.start,
             channels: columns.channels.len(),
-            boxes,
+            taps: y.windows,
+            windows,
+            row: if y.windows == 0 { 0 } else { (y.first - ay.reach.start) as usize },
+            step: y.step,
+            plane: y.windows * (first + 2 * both + second) * b.group_in * columns.channels.len(),
         }
     }
 }
 
+/// Where a vector of positions begins: the same in all tasks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Vector {
+    /// Packed elements before it, from the task's first position on.
+    start: usize,
+    /// The row of positions, and the position in it.
+    row: usize,
+    position: usize,
+}
+
+impl Vector {
+    /// All of the largest task; none where tiles do not store.
+    pub fn all(b: &Blocking) -> Result<Vec<Self>, Error> {
+        let count = if b.direct { b.vectors_of(b.rows) } else { 0 };
+        let mut all = filled_vec("vectors of positions", count, Self::default())?;
+        for (number, vector) in all.iter_mut().enumerate() {
+            let start = b.vector_at(number);
+            *vector = Self { start, row: start / b.pitch, position: start % b.pitch };
+        }
+        Ok(all)
+    }
+}
+
 /// The planes of a task in one phase along z.
-struct Planes {
-    /// Of the outputs.
-    output: usize,
+struct Planes<T> {
+    /// Where output 0 of row 0 of the task lies, or would where rows are cropped, in channel 0 of the group.
+    to: *mut T,
     /// Windows along z that meet the input; packed rows before those of the first, and to the next.
     windows: Range<usize>,
     row: usize,
@@ -107,93 +119,125 @@ impl<T: Float> Direct<'_, '_, T> {
     #[inline(always)]
     pub fn run<S: Simd>(&self, simd: S, blocks: Range<usize>, ahead: &mut Ahead<T>) {
         let b = &self.plan.blocking;
-        let [az, ay, _] = &b.axes;
-        let mut places = Places::new(b.lanes, size_of::<T>());
+        let mut placed = Placed { places: Places::new(b.lanes, size_of::<T>()), like: None };
         let vectors = b.vectors_of(self.place.y.len());
-        let rows = self.place.y.len() + ay.halo();
-        for own in self.plan.blocks[blocks.clone()].chunk_by(|a, b| a.z_phase == b.z_phase) {
-            let z_phase = own[0].z_phase;
-            let first =
-                blocks.start + self.plan.blocks[blocks.clone()].partition_point(|b| b.z_phase < z_phase);
-            let Some(output) = az.output_of(self.place.z, z_phase) else { continue };
-            let z_run = &az.alone[z_phase];
-            let windows = z_run.valid(self.place.z, az.input);
-            let plane =
-                if windows.is_empty() { 0 } else { (z_run.window(windows.start) - az.reach.start) as usize };
-            let planes = Planes { output, windows, row: plane * rows, step: z_run.step * rows };
-            let mut known = [[Taps::NONE; 3]; KNOWN_BLOCKS];
-            for (i, (taps, block)) in known.iter_mut().zip(own).enumerate() {
-                *taps = self.taps(first + i, block, &planes);
-            }
-            let mut vector = 0;
-            while vector < vectors {
-                let wide = if vectors - vector > 2 { b.vectors } else { 2 };
-                let starts: [usize; phase_tile::MOST_VECTORS] =
-                    from_fn(|i| b.vector_at((vector + i).min(vectors - 1)));
-                let on = self.elements_before(vector + wide) - self.elements_before(vector);
-                let tile = Tile { starts, wide, real: wide.min(vectors - vector), on };
-                let mut valid = None;
-                let mut phase = usize::MAX;
-                for (i, block) in own.iter().enumerate() {
-                    // The phases along y lie alike, but where rows are cropped.
-                    if phase != block.y_phase {
-                        phase = block.y_phase;
-                        let rows = self.rows_of(phase);
-                        if valid.as_ref() != Some(&rows) {
-                            self.place_rows(&tile, &rows, &mut places);
-                            valid = Some(rows);
-                        }
-                    }
-                    if !places.is_empty() {
-                        let next = own.get(i + 1).unwrap_or(&own[0]);
-                        let on = if i + 1 < own.len() { 0 } else { tile.on };
-                        let own_taps;
-                        let taps = match known.get(i) {
-                            Some(known) => known,
-                            None => {
-                                own_taps = self.taps(first + i, block, &planes);
-                                &own_taps
-                            }
-                        };
-                        self.tile(
-                            simd,
-                            first + i,
-                            [block, next],
-                            on,
-                            planes.output,
-                            taps,
-                            &tile,
-                            &places,
-                            ahead,
-                        );
-                    }
+        for own in self.plan.blocks[blocks].chunk_by(|a, b| a.z_phase == b.z_phase) {
+            let Some(planes) = self.planes(own[0].z_phase) else { continue };
+            for some in own.chunks(KNOWN_BLOCKS) {
+                let block = |i: usize| &some[i.min(some.len() - 1)];
+                let columns: [_; KNOWN_BLOCKS] = from_fn(|i| self.columns(block(i), &planes));
+                let rows: [_; KNOWN_BLOCKS] = from_fn(|i| self.rows_of(block(i).y_phase));
+                let ready = Ready { columns: &columns[..some.len()], rows: &rows[..some.len()] };
+                placed.like = None;
+                let mut vector = 0;
+                while vector < vectors {
+                    let wide = if vectors - vector > 2 { b.vectors } else { 2 };
+                    let tile = Tile {
+                        number: vector,
+                        vectors: from_fn(|i| self.plan.vectors[(vector + i).min(vectors - 1)]),
+                        wide,
+                        real: wide.min(vectors - vector),
+                    };
+                    vector += wide;
+                    let next = &self.plan.vectors[vector.min(vectors - 1)];
+                    self.tiles(simd, &ready, &tile, next, &mut placed, ahead);
                 }
-                vector += wide;
             }
         }
     }
 
-    /// Outputs of one row of outputs and channel, or so, before those of a vector: for hints alone.
-    fn elements_before(&self, vector: usize) -> usize {
-        let b = &self.plan.blocking;
-        let at = b.vector_at(vector);
-        at / b.pitch * b.axes[1].stride * b.axes[2].output + at % b.pitch * 2
+    /// The tiles of some column blocks over the same vectors; those from vector `next` on follow.
+    #[inline(always)]
+    fn tiles<S: Simd>(
+        &self,
+        simd: S,
+        ready: &Ready<'_, T>,
+        tile: &Tile,
+        next: &Vector,
+        placed: &mut Placed,
+        ahead: &mut Ahead<T>,
+    ) {
+        let out_plane = self.plan.geometry.output_plane();
+        let offsets = from_fn(|c| c * out_plane);
+        let starts = tile.vectors.map(|v| v.start);
+        let on = self.elements_before(next).wrapping_sub(self.elements_before(&tile.vectors[0]));
+        let mut left = 0..ready.columns.len();
+        while !left.is_empty() {
+            // Those of equally many channels. The phases along y lie alike, but where rows are cropped.
+            let rows = &ready.rows[left.start];
+            let count = ready.columns[left.start].channels();
+            let same = |&i: &usize| ready.columns[i].channels() == count && ready.rows[i] == *rows;
+            let own = left.start..left.start + left.clone().take_while(same).count();
+            left.start = own.end;
+            let shift = self.place(tile, rows, placed);
+            let places = &placed.places;
+            if places.is_empty() {
+                continue;
+            }
+            let next = match ready.columns.get(own.end) {
+                Some(next) => next.to(),
+                None => ready.columns[0].to().wrapping_add(on),
+            };
+            let columns = &ready.columns[own];
+            let loops = columns.iter().map(|c| c.loops()).sum();
+            let call = Call {
+                columns,
+                activation: self.plan.epilogue.activation,
+                places,
+                on: shift,
+                offsets: &offsets,
+                next: next.wrapping_add(shift),
+                hints: ahead.next(loops, Hints::none(self.slab)),
+            };
+            phase_tile::run(simd, &call, &starts[..tile.wide]);
+        }
     }
 
-    /// What block number `number` of the group reads.
-    fn taps(&self, number: usize, block: &Block, planes: &Planes) -> [Taps<'_, T>; 3] {
+    /// Outputs of one row of outputs and channel, or so, before those of a vector: for hints alone.
+    fn elements_before(&self, vector: &Vector) -> usize {
+        let [_, ay, ax] = &self.plan.blocking.axes;
+        vector.row * ay.stride * ax.output + vector.position * 2
+    }
+
+    /// None where the task has no outputs in that phase along z.
+    fn planes(&self, z_phase: usize) -> Option<Planes<T>> {
+        let (g, b, place) = (&self.plan.geometry, &self.plan.blocking, self.place);
+        let [az, ay, ax] = &b.axes;
+        let output = az.output_of(place.z, z_phase)?;
+        let rows = place.y.len() + ay.halo();
+        let z_run = &az.alone[z_phase];
+        let windows = z_run.valid(place.z, az.input);
+        let plane =
+            if windows.is_empty() { 0 } else { (z_run.window(windows.start) - az.reach.start) as usize };
+        let begin = (2 * place.x.start).saturating_sub(ax.crop);
+        let image = g.output_at(place.n, place.group * b.group_out, [output, 0, begin]);
+        // SAFETY: the task owns the outputs of its positions in the phases and channels of its blocks; no others are accessed.
+        let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
+        let to = base.wrapping_add(image + place.y.start * ay.stride * ax.output);
+        let to = to.wrapping_sub(ay.crop * ax.output);
+        Some(Planes { to, windows, row: plane * rows, step: z_run.step * rows })
+    }
+
+    fn columns(&self, block: &Block, planes: &Planes<T>) -> phase_tile::Columns<'_, T> {
         let b = &self.plan.blocking;
-        let panel = &self.plan.weights[(self.place.group * b.blocks() + number) * b.panel..][..b.panel];
+        let number = self.place.group * b.blocks() + block.number;
+        let panel = &self.plan.weights[number * b.panel..][..b.panel];
         let z = &planes.windows;
-        from_fn(|kind| {
-            let of = &block.boxes[kind];
-            Taps {
-                start: (planes.row + of.row) * b.pitch + of.element,
-                steps: [planes.step * b.pitch, of.steps[0] * b.pitch, of.steps[1]],
-                counts: [z.len(), of.windows[0], of.windows[1]],
-                weights: &panel[of.weights + z.start * of.plane..of.weights + z.end * of.plane],
-            }
-        })
+        let reads = Reads {
+            input: self.slab,
+            channel_step: b.channel_step,
+            channels: b.group_in,
+            start: (planes.row + block.row) * b.pitch,
+            taps: [z.len(), block.taps],
+            steps: [planes.step * b.pitch, block.step * b.pitch],
+            windows: block.windows,
+            weights: &panel[z.start * block.plane..z.end * block.plane],
+            bias: &self.plan.bias[number * b.columns()..][..2 * block.channels],
+        };
+        let rows = block.first * self.plan.geometry.output_plane() + block.y_phase * b.axes[2].output;
+        // SAFETY: the task owns the outputs of its positions in the phases and channels of its blocks, and the places are
+        // among them; the channels of a block are one output plane apart.
+        unsafe { phase_tile::Columns::new(reads, planes.to.wrapping_add(rows)) }
     }
 
     /// The task's rows of positions that have an output in phase `phase`.
@@ -205,7 +249,29 @@ impl<T: Float> Direct<'_, '_, T> {
         begin..end
     }
 
-    /// Where the outputs of a tile go, counted from where output 0 of the row of position 0 would lie.
+    /// Where the outputs of a tile go, counted from where output 0 of the row of position 0 would lie, and how much further on than
+    /// placed: most tiles lie like the one before, some rows on.
+    #[inline(always)]
+    fn place(&self, tile: &Tile, rows: &Range<usize>, placed: &mut Placed) -> usize {
+        let b = &self.plan.blocking;
+        let [_, ay, ax] = &b.axes;
+        if let Some((like, valid)) = &placed.like {
+            let inside = |tile: &Tile, rows: &Range<usize>| {
+                rows.start <= tile.vectors[0].row && tile.vectors[tile.real - 1].row < rows.end
+            };
+            let whole = !b.running && inside(tile, rows) && inside(like, valid);
+            let on = tile.vectors[0].row - like.vectors[0].row;
+            let whole_rows = tile.number - like.number == on * b.row_vectors();
+            if whole_rows && like.real == tile.real && (whole || on == 0 && valid == rows) {
+                return on * ay.stride * ax.output;
+            }
+        }
+        self.place_rows(tile, rows, &mut placed.places);
+        placed.like = Some((*tile, rows.clone()));
+        0
+    }
+
+    /// The same, from the start.
     #[inline(always)]
     fn place_rows(&self, tile: &Tile, rows: &Range<usize>, places: &mut Places) {
         let b = &self.plan.blocking;
@@ -215,11 +281,10 @@ impl<T: Float> Direct<'_, '_, T> {
         // Outputs of a row of the task, counted from its first position.
         let first = ax.crop.saturating_sub(x.start * 2);
         let end = (2 * x.len()).min(ax.crop + ax.output - 2 * x.start);
-        for v in 0..tile.real {
-            let begin = tile.starts[v];
+        for (v, vector) in tile.vectors[..tile.real].iter().enumerate() {
+            let Vector { mut row, mut position, .. } = *vector;
             let mut done = 0;
             while done < b.lanes {
-                let (row, position) = ((begin + done) / b.pitch, (begin + done) % b.pitch);
                 if row >= rows.end {
                     break;
                 }
@@ -235,64 +300,32 @@ impl<T: Float> Direct<'_, '_, T> {
                     break;
                 }
                 done += len;
+                (row, position) = (row + 1, 0);
             }
         }
     }
+}
 
-    /// One column block of one tile in one output plane, and the block that follows, `on` elements further on.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn tile<S: Simd>(
-        &self,
-        simd: S,
-        number: usize,
-        [block, next]: [&Block; 2],
-        on: usize,
-        plane: usize,
-        taps: &[Taps<'_, T>; 3],
-        tile: &Tile,
-        places: &Places,
-        ahead: &mut Ahead<T>,
-    ) {
-        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let [_, ay, ax] = &b.axes;
-        let bias = &self.plan.bias[(self.place.group * b.blocks() + number) * b.columns()..];
-        // SAFETY: the task owns the outputs of its positions in the phases and channels of its blocks; no others are accessed.
-        let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
-        let out_plane = g.output_plane();
-        // Row 0 of the places lies before the output where rows are cropped.
-        let begin = (2 * self.place.x.start).saturating_sub(ax.crop);
-        let image = g.output_at(self.place.n, self.place.group * b.group_out, [plane, 0, begin]);
-        let first_row = self.place.y.start * ay.stride;
-        let to = |block: &Block| {
-            let rows = image + block.first * out_plane + (first_row + block.y_phase) * ax.output;
-            base.wrapping_add(rows).wrapping_sub(ay.crop * ax.output)
-        };
-        let offsets = from_fn(|c| c * out_plane);
-        let next = Next { to: to(next).wrapping_add(on).cast_const(), offsets: &offsets };
-        let count: usize = taps.iter().map(|t| t.counts.iter().product::<usize>()).sum();
-        let call = Call {
-            input: self.slab,
-            channel_step: b.channel_step,
-            channels: b.group_in,
-            taps,
-            start: &bias[..2 * block.channels],
-            activation: self.plan.epilogue.activation,
-            // SAFETY: as above; the rows are channels of the block, one output plane apart.
-            rows: unsafe { Rows::new(places, to(block), &offsets, Some(next)) },
-            hints: ahead.next(count, Hints::none(self.slab)),
-        };
-        phase_tile::run(simd, &call, &tile.starts[..tile.wide]);
-    }
+/// Column blocks in one plane of outputs.
+struct Ready<'a, T> {
+    columns: &'a [phase_tile::Columns<'a, T>],
+    /// For each of them, the task's rows of positions that have an output.
+    rows: &'a [Range<usize>],
+}
+
+/// What was placed last, and for which tile and rows of positions.
+struct Placed {
+    places: Places,
+    like: Option<(Tile, Range<usize>)>,
 }
 
 /// The vectors of one tile.
+#[derive(Clone, Copy)]
 struct Tile {
-    /// Where they begin, counted from the task's first position.
-    starts: [usize; phase_tile::MOST_VECTORS],
+    /// The first one's number in the task.
+    number: usize,
+    vectors: [Vector; phase_tile::MOST_VECTORS],
     /// How many the tile takes, and how many of them exist; the others repeat the last.
     wide: usize,
     real: usize,
-    /// How far on, or so, the outputs of the next tile lie.
-    on: usize,
 }

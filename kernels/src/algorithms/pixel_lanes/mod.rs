@@ -41,7 +41,7 @@ impl Kernel for PixelLanes {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 4, speed: 4 }
+        Revisions { numerics: 5, speed: 5 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -8,6 +8,7 @@ use super::axis::{PositionAxis, Run};
 use super::blocking::Blocking;
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::copy::{copy_rows, zero_over};
+use crate::microkernels::phase_tile::windows_inside;
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -76,7 +77,8 @@ impl Box2<'_> {
     }
 }
 
-/// Weights of one group, block after block, box after box: `[window z][window y][window x][input channel][column]`.
+/// Weights of one group, block after block, box after box: `[window z][window y][window x][input channel][column]`. Where tiles
+/// store, as [`Reads`](crate::microkernels::phase_tile::Reads) wants them.
 pub fn pack_group<T: Float>(
     geometry: &Geometry,
     b: &Blocking,
@@ -89,18 +91,40 @@ pub fn pack_group<T: Float>(
         let columns = Columns::new(b, block);
         let z = &az.alone[columns.z_phase];
         let mut to = panel.iter_mut();
+        // Of one window and input channel.
+        let mut put = |ci: usize, [ez, ey, ex]: [i64; 3], [y_phases, x_phases]: [&Range<usize>; 2]| {
+            for rx in x_phases.clone() {
+                for ry in y_phases.clone() {
+                    let taps = [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
+                    let k = taps.map(|t| t.expect("a run's phases have a tap"));
+                    for (co, to) in columns.channels.clone().zip(&mut to) {
+                        *to = weights[geometry.weight_at(group * b.group_in + ci, co, k)];
+                    }
+                }
+            }
+        };
+        if b.direct {
+            let y = &ay.alone[columns.y_phases.start];
+            let x = || ax.together.iter().flat_map(|run| run.all().map(|e| (e, &run.phases)));
+            for (ez, ey) in z.all().flat_map(|ez| y.all().map(move |ey| (ez, ey))) {
+                if windows_inside(ax.windows_by_phases()) {
+                    for ci in 0..b.group_in {
+                        x().for_each(|(ex, phases)| put(ci, [ez, ey, ex], [&y.phases, phases]));
+                    }
+                } else {
+                    for (ex, phases) in x() {
+                        (0..b.group_in).for_each(|ci| put(ci, [ez, ey, ex], [&y.phases, phases]));
+                    }
+                }
+            }
+            continue;
+        }
         for pair in columns.boxes(b) {
-            for ez in (0..z.windows).map(|i| z.window(i)) {
-                for ey in (0..pair.y.windows).map(|i| pair.y.window(i)) {
-                    for ex in (0..pair.x.windows).map(|i| pair.x.window(i)) {
-                        for ci in 0..b.group_in {
-                            for ((rx, ry, c), to) in pair.columns(&columns).zip(&mut to) {
-                                let taps = [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
-                                let k = taps.map(|t| t.expect("a run's phases have a tap"));
-                                let (ci, co) = (group * b.group_in + ci, columns.channels.start + c);
-                                *to = weights[geometry.weight_at(ci, co, k)];
-                            }
-                        }
+            for ez in z.all() {
+                for ey in pair.y.all() {
+                    for ex in pair.x.all() {
+                        (0..b.group_in)
+                            .for_each(|ci| put(ci, [ez, ey, ex], [&pair.y.phases, &pair.x.phases]));
                     }
                 }
             }

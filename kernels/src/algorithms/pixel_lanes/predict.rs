@@ -3,6 +3,7 @@
 use super::blocking::Blocking;
 use crate::contract::request::Request;
 use crate::machine::roofs::Roofs;
+use crate::microkernels::phase_tile::windows_inside;
 use crate::microkernels::pixel_tile::piece;
 use crate::problem::problem::Layout;
 
@@ -12,7 +13,7 @@ const PER_TILE: f64 = 25.0;
 /// The same of a tile that stores what it sums: of each output vector, of the tile (twice where vectors are shorter than 64
 /// bytes, two of which are multiplied in a cycle), and of each end of a row that falls inside.
 const PER_OUTPUT: f64 = 3.0;
-const PER_STORED_TILE: f64 = 200.0;
+const PER_STORED_TILE: f64 = 80.0;
 const PER_END: f64 = 25.0;
 /// A cache line from level 2, and how many level 1 holds.
 const PER_LINE: f64 = 1.3;
@@ -28,7 +29,7 @@ impl Blocking {
     pub fn work_ns(&self, request: &Request<'_>, roofs: &Roofs) -> f64 {
         let g = request.geometry;
         let (per_output, per_row) = match g.problem().layout() {
-            _ if self.direct => (1.4, 0.0),
+            _ if self.direct => (0.7, 0.0),
             Layout::Nchw => (2.4, 20.0),
             Layout::Nhwc => (5.0, 20.0),
         };
@@ -50,11 +51,13 @@ impl Blocking {
             let rows_read = |along_y: usize| (z.halo() + 1) * along_y;
             let mut before = rows_read(runs.iter().map(|r| r.windows).sum());
             for along_y in runs {
-                for along_x in &x.together {
+                for (i, along_x) in x.together.iter().enumerate() {
                     let phases = along_y.phases.len() * along_x.phases.len();
                     let taps = z_windows * along_y.windows * along_x.windows;
                     let rows = rows_read(along_y.windows);
-                    let reading = self.reading(rows, before, along_x.windows);
+                    // One step reads all windows, where they are inside; they share their lines.
+                    let again = i > 0 && self.inside();
+                    let reading = if again { 0.0 } else { self.reading(rows, before, along_x.windows) };
                     before = rows;
                     let full = self.group_out / self.channels;
                     let rest = self.group_out % self.channels;
@@ -103,7 +106,25 @@ impl Blocking {
         } else {
             (2.0 * vectors + 0.5 * columns, 4.0)
         };
-        (columns * vectors).max(loads).max(latency)
+        let products = columns * vectors;
+        if !self.direct {
+            return products.max(loads).max(latency);
+        }
+        // Where all windows are one step, others fill the time; else each has a loop of its own, and five instructions start in a
+        // cycle.
+        let inside = self.inside();
+        let own = if inside { 0.0 } else { latency };
+        let instructions = if self.lanes * self.size < 64 {
+            0.4 * (products + vectors + columns + if inside { 6.0 } else { 14.0 })
+        } else {
+            0.0
+        };
+        products.max(loads).max(own).max(instructions)
+    }
+
+    /// Whether a step of a tile takes all windows along x.
+    fn inside(&self) -> bool {
+        self.direct && windows_inside(self.axes[2].windows_by_phases())
     }
 
     /// What tiles over the same positions cost beside their taps where they store: all blocks of a group.
@@ -120,10 +141,5 @@ impl Blocking {
         let of_channel = 2.0 * PER_OUTPUT * self.vectors as f64 + if broken { PER_END * ends } else { 0.0 };
         let of_tile = if self.lanes * self.size < 64 { 2.0 * PER_STORED_TILE } else { PER_STORED_TILE };
         phases * (self.group_out as f64 * of_channel + self.channel_blocks() as f64 * of_tile)
-    }
-
-    /// Vectors of one row of positions.
-    fn row_vectors(&self) -> usize {
-        self.width.div_ceil(self.lanes)
     }
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::axis::PositionAxis;
 use super::blocking::Blocking;
-use super::direct::{Block, Direct};
+use super::direct::{Block, Direct, Vector};
 use super::pack::{Columns, Place, fill, pack_group};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Declined, Refusal, Request, Weights};
@@ -37,6 +37,8 @@ pub struct PreparedPixelLanes<T> {
     pub bias: AlignedVec<T>,
     /// Column blocks of a group, where tiles store.
     pub blocks: Vec<Block>,
+    /// Vectors of the positions of a task, where tiles store.
+    pub vectors: Vec<Vector>,
 }
 
 impl<T: Float> PreparedPixelLanes<T> {
@@ -52,6 +54,7 @@ impl<T: Float> PreparedPixelLanes<T> {
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
             bias: AlignedVec::zeroed("bias", blocking.groups * blocking.blocks() * blocking.columns())?,
             blocks: Block::all(&blocking)?,
+            vectors: Vector::all(&blocking)?,
             blocking,
         };
         prepared.repack(weights)?;

@@ -102,6 +102,12 @@ impl Isa {
         }
     }
 
+    /// Whether there are vector instructions: portable lanes are a loop, and more than one tile of each kind would take
+    /// long to compile for nothing.
+    pub fn has_vectors(self) -> bool {
+        !matches!(self.0, Token::Portable)
+    }
+
     /// Runs `op` compiled for this instruction set. Enter inside each parallel task, never outside: what is
     /// not inlined into `op` is compiled for the baseline.
     #[inline]
@@ -116,6 +122,26 @@ impl Isa {
             Token::Neon(t) => Simd::vectorize(t, op),
         }
     }
+
+    /// The same for kernels that decline an instruction set [without vectors](Isa::has_vectors): panics there.
+    #[inline]
+    pub fn enter_vectors<Op: WithSimd>(self, op: Op) -> Op::Output {
+        match self.0 {
+            Token::Portable => unreachable!("declined without vectors"),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(t) => Simd::vectorize(t, op),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(t) => Simd::vectorize(t, op),
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(t) => Simd::vectorize(t, op),
+        }
+    }
+}
+
+/// [`Isa::has_vectors`] where it is known when compiling.
+pub const fn has_vectors<S: Simd>() -> bool {
+    // NEON has as long vectors, and twice as many.
+    size_of::<S::f32s>() > 16 || S::REGISTER_COUNT > Scalar128b::REGISTER_COUNT
 }
 
 impl PartialEq for Isa {

@@ -23,12 +23,12 @@ use crate::problem::epilogue::Activation;
 
 /// Output channels of the widest tile.
 pub const MOST_CHANNELS: usize = 3;
-/// Vectors of the widest tile.
+/// Vectors of any tile, at most.
 pub const MOST_VECTORS: usize = 4;
 
-/// Vectors of the widest tile of so many channels; the narrower one has two.
-pub const fn widest(registers: usize, channels: usize) -> usize {
-    if registers >= 32 || channels == 1 { 4 } else { 2 }
+/// Vectors of all tiles.
+pub const fn vectors(registers: usize) -> usize {
+    if registers >= 32 { 4 } else { 2 }
 }
 
 /// Whether weights lie channel after channel, and the windows of each side by side: so the tile that takes all windows in one
@@ -125,28 +125,18 @@ pub struct Call<'a, T> {
     pub hints: Hints<T>,
 }
 
-/// Runs tiles of `starts.len()` (2 or [`widest`]) vectors.
+/// Runs tiles of `starts.len()` vectors, as many as [`vectors`] says.
 #[inline(always)]
 pub fn run<T: Float, S: Simd>(simd: S, call: &Call<'_, T>, starts: &[usize]) {
     macro_rules! dispatch {
-        ($($c:literal)*) => {
-            match (starts.len(), call.columns[0].reads.bias.len()) {
-                $(
-                    (2, r) if r == 2 * $c => dispatch!(@ 2 $c),
-                    (4, r) if r == 2 * $c => dispatch!(@ 4 $c),
-                )*
-                (vectors, rows) => unreachable!("tile of {rows} rows × {vectors} vectors"),
-            }
-        };
-        (@ $v:literal $c:literal) => {
-            if const { $v <= widest(S::REGISTER_COUNT, $c) } {
-                alone::<T, S, $v, $c, { 2 * $c }>(simd, call, starts)
-            } else {
-                unreachable!("{} vectors of {} channels", $v, $c)
+        ($v:literal: $($c:literal)*) => {
+            match (starts.len(), call.columns[0].channels()) {
+                $(($v, $c) => alone::<T, S, $v, $c, { 2 * $c }>(simd, call, starts),)*
+                (vectors, channels) => unreachable!("tile of {channels} channels × {vectors} vectors"),
             }
         };
     }
-    dispatch!(1 2 3);
+    if const { vectors(S::REGISTER_COUNT) == 4 } { dispatch!(4: 1 2 3) } else { dispatch!(2: 1 2 3) }
 }
 
 /// In a function of its own: inlined, the tiles would share one set of registers.

@@ -88,7 +88,7 @@ impl Blocking {
             Layout::Nhwc => (Lanes::Channels, lanes, p.out_channels().div_ceil(lanes)),
         };
 
-        let form = form(g);
+        let form = form(request);
         let in_place = form.is_some()
             && match lanes_are {
                 Lanes::Positions => true,
@@ -240,7 +240,7 @@ impl Blocking {
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let bytes = g.compulsory_elements() as f64 * request.dtype.size() as f64;
         let products_ns = roofs.compute_ns(Self::multiply_adds(request), 1.0);
-        if form(g).is_some() {
+        if form(request).is_some() {
             let cached = bytes.min(CACHED_BYTES);
             let traffic_ns = cached / CACHED_BYTES_PER_NS + (bytes - cached) / DRAM_BYTES_PER_NS;
             return 1000.0 + products_ns + traffic_ns;

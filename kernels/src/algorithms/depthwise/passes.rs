@@ -8,20 +8,20 @@ use super::blocking::Blocking;
 use super::rows::Source;
 use super::run::{Activate, Piece};
 use super::store::Place;
+use crate::contract::request::Request;
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::row_pass::{Form, Line, RowPass, alone};
 use crate::microkernels::row_tile::Lanes;
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Activation;
-use crate::problem::geometry::Geometry;
 
 /// Bytes of an output that lies far away: to ask for its lines costs less than to wait for them.
 const FAR_OUTPUT: usize = 12 << 20;
 
-/// The pass of this layer, if it has one: no taps along z, stride 1 or 2.
-pub fn form(geometry: &Geometry) -> Option<Form> {
-    let [az, ay, ax] = geometry.axes();
-    if az.axis.kernel != 1 || az.axis.stride != 1 {
+/// The pass of this layer, if it has one: vectors, no taps along z, stride 1 or 2.
+pub fn form(request: &Request<'_>) -> Option<Form> {
+    let [az, ay, ax] = request.geometry.axes();
+    if !request.target.isa.has_vectors() || az.axis.kernel != 1 || az.axis.stride != 1 {
         return None;
     }
     let y = match (ay.axis.stride, ay.axis.dilation) {

@@ -53,6 +53,11 @@ impl Kernel for GroupedPolyphase {
 
     fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
         let p = request.geometry.problem();
+        if !request.target.isa.has_vectors() {
+            return Err(Declined::because(
+                "no vector instructions: a permutation costs as much as its products",
+            ));
+        }
         if p.groups() < 2 {
             return Err(Declined::because("one group: its lanes are the channels of several groups"));
         }

@@ -90,7 +90,7 @@ impl<T: Float> Prepared for PreparedGrouped<T> {
         parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(p.batch()), |slot, task| {
             let (positions, task) = positions_of_task(&b.axes, task);
             let (vector, n) = (task % b.vectors, task / b.vectors);
-            self.isa.enter(Task { plan: self, input, output, slot, n, vector, positions });
+            self.isa.enter_vectors(Task { plan: self, input, output, slot, n, vector, positions });
         });
     }
 

@@ -137,7 +137,7 @@ impl Blocking {
         let channels = equal_parts(p.group_out(), most / phases);
         let columns = channels * phases;
         let vectors = match direct {
-            true => phase_tile::widest(registers, channels),
+            true => phase_tile::vectors(registers),
             // Whole tiles, also in the boxes that fewer columns read.
             false if registers >= 32 => widest(registers, columns),
             false if matches!(columns, 3 | 5..) => 4,
@@ -258,9 +258,12 @@ impl Blocking {
         self.width.div_ceil(self.lanes)
     }
 
-    /// Tiles of so many rows of positions, in parts of the widest: a tile of two vectors is the narrowest.
+    /// Tiles of so many rows of positions, in parts of the widest: a tile of two vectors is the narrowest, where tiles do not store.
     pub fn tiles(&self, rows: usize) -> f64 {
         let vectors = self.vectors_of(rows);
+        if self.direct {
+            return vectors.div_ceil(self.vectors) as f64;
+        }
         (vectors / self.vectors) as f64
             + (vectors % self.vectors).div_ceil(2) as f64 * 2.0 / self.vectors as f64
     }

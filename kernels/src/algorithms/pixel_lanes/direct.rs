@@ -131,14 +131,12 @@ impl<T: Float> Direct<'_, '_, T> {
                 placed.like = None;
                 let mut vector = 0;
                 while vector < vectors {
-                    let wide = if vectors - vector > 2 { b.vectors } else { 2 };
                     let tile = Tile {
                         number: vector,
                         vectors: from_fn(|i| self.plan.vectors[(vector + i).min(vectors - 1)]),
-                        wide,
-                        real: wide.min(vectors - vector),
+                        real: b.vectors.min(vectors - vector),
                     };
-                    vector += wide;
+                    vector += b.vectors;
                     let next = &self.plan.vectors[vector.min(vectors - 1)];
                     self.tiles(simd, &ready, &tile, next, &mut placed, ahead);
                 }
@@ -189,7 +187,7 @@ impl<T: Float> Direct<'_, '_, T> {
                 next: next.wrapping_add(shift),
                 hints: ahead.next(loops, Hints::none(self.slab)),
             };
-            phase_tile::run(simd, &call, &starts[..tile.wide]);
+            phase_tile::run(simd, &call, &starts[..self.plan.blocking.vectors]);
         }
     }
 
@@ -277,7 +275,7 @@ impl<T: Float> Direct<'_, '_, T> {
         let b = &self.plan.blocking;
         let [_, ay, ax] = &b.axes;
         let x = &self.place.x;
-        places.clear(2 * tile.wide);
+        places.clear(2 * b.vectors);
         // Outputs of a row of the task, counted from its first position.
         let first = ax.crop.saturating_sub(x.start * 2);
         let end = (2 * x.len()).min(ax.crop + ax.output - 2 * x.start);
@@ -325,7 +323,6 @@ struct Tile {
     /// The first one's number in the task.
     number: usize,
     vectors: [Vector; phase_tile::MOST_VECTORS],
-    /// How many the tile takes, and how many of them exist; the others repeat the last.
-    wide: usize,
+    /// How many exist; the others repeat the last.
     real: usize,
 }

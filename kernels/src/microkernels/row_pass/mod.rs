@@ -26,6 +26,7 @@ use positions::Positions;
 
 use super::row_tile::{Lanes, PAIR};
 use super::vector::Float;
+use crate::machine::isa::has_vectors;
 use crate::machine::parallel::SharedOutput;
 use crate::problem::epilogue::Activation;
 
@@ -174,8 +175,10 @@ macro_rules! forms {
                 first: Range<usize>,
                 lines: &[Line<'_, T>; PAIR],
             ) {
+                assert!(const { has_vectors::<S>() }, "no passes for portable lanes");
                 match form {
-                    $(Form::$name if const { S::REGISTER_COUNT >= 32 } => {
+                    $(Form::$name if const { !has_vectors::<S>() } => {}
+                    Form::$name if const { S::REGISTER_COUNT >= 32 } => {
                         self.run_form::<S, 1, $ya, $yb, $lead, $x0, $x1>(simd, first, lines);
                     }
                     Form::$name => self.run_form::<S, 2, $ya, $yb, $lead, $x0, $x1>(simd, first, lines),)+

@@ -1,6 +1,10 @@
 //! Packing: the weights once per plan, the input of a part of the batch in every run.
 
+use pulp::{Simd, WithSimd};
+
 use super::blocking::{Blocking, Pixels};
+use crate::machine::parallel::SharedOutput;
+use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
@@ -53,37 +57,51 @@ pub fn pack_group<T: Float>(
     }
 }
 
-/// Channels `first..first + CHANNELS` of one image, or of one block of images from `n` on; `to` starts at channel `first`.
-pub fn pack_input<T: Float>(
-    geometry: &Geometry,
-    b: &Blocking,
-    [n, images]: [usize; 2],
-    first: usize,
-    input: &[T],
-    to: &mut [T],
-) {
-    let p = geometry.problem();
-    let plane = geometry.input_plane();
-    let channels = CHANNELS.min(p.in_channels() - first);
-    // Elements between neighbouring positions, as tiles read them.
-    let unit = if b.kind == Pixels::Images { b.pixels } else { 1 };
-    for i in 0..images {
-        let from = &input[geometry.input_at(n + i, first, [0; 3])..];
-        match p.layout() {
-            Layout::Nchw => {
-                for (c, from) in from.chunks_exact(plane).take(channels).enumerate() {
-                    let to = to[c * b.channel_step + i..].iter_mut().step_by(unit);
-                    for (to, from) in to.zip(from) {
-                        *to = *from;
+/// Channels `first..first + CHANNELS` of one image, or of one block of images (the first, and how many); `to` starts at channel
+/// `first`.
+pub struct PackInput<'a, T> {
+    pub geometry: &'a Geometry,
+    pub blocking: &'a Blocking,
+    pub images: [usize; 2],
+    pub first: usize,
+    pub input: &'a [T],
+    pub to: &'a mut [T],
+}
+
+impl<T: Float> WithSimd for PackInput<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { geometry, blocking: b, images: [n, images], first, input, to } = self;
+        let p = geometry.problem();
+        let plane = geometry.input_plane();
+        let channels = CHANNELS.min(p.in_channels() - first);
+        // Elements between neighbouring positions, as tiles read them.
+        let unit = if b.kind == Pixels::Images { b.pixels } else { 1 };
+        for i in 0..images {
+            let from = &input[geometry.input_at(n + i, first, [0; 3])..];
+            match p.layout() {
+                Layout::Nchw => {
+                    for (c, from) in from.chunks_exact(plane).take(channels).enumerate() {
+                        let to = to[c * b.channel_step + i..].iter_mut().step_by(unit);
+                        for (to, from) in to.zip(from) {
+                            *to = *from;
+                        }
                     }
                 }
-            }
-            Layout::Nhwc => {
-                for position in 0..plane {
-                    let from = &from[position * p.in_channels()..][..channels];
-                    let to = to[position * unit + i..].iter_mut().step_by(b.channel_step);
-                    for (to, from) in to.zip(from) {
-                        *to = *from;
+                Layout::Nhwc if unit == 1 => {
+                    let to = Rows { output: SharedOutput::new(to), start: i, step: b.channel_step };
+                    // SAFETY: `to` is borrowed mutably.
+                    unsafe { transpose(simd, from, p.in_channels(), to, channels, plane) };
+                }
+                Layout::Nhwc => {
+                    for position in 0..plane {
+                        let from = &from[position * p.in_channels()..][..channels];
+                        let to = to[position * unit + i..].iter_mut().step_by(b.channel_step);
+                        for (to, from) in to.zip(from) {
+                            *to = *from;
+                        }
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::blocking::{Blocking, Pixels};
-use super::pack::{CHANNELS, pack_group, pack_input};
+use super::pack::{CHANNELS, PackInput, pack_group};
 use super::program::Program;
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
@@ -84,7 +84,7 @@ impl<T: Float> PreparedStreaming<T> {
             // SAFETY: every task has channels of its own.
             let to = unsafe { packed.slice_mut(start, length) };
             let images = [n + block * at_once, at_once.min(images - block * at_once)];
-            pack_input(&self.geometry, b, images, first, input, to);
+            self.isa.enter(PackInput { geometry: &self.geometry, blocking: b, images, first, input, to });
         });
     }
 }
@@ -190,8 +190,13 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                     let step = g.problem().out_channels();
                     for (pixel, sums) in sums.chunks_exact(width).enumerate() {
                         // SAFETY: as above.
-                        let to = unsafe { output.slice_mut(start + pixel * step, channels) };
-                        to.copy_from_slice(&sums[..channels]);
+                        let to = unsafe { output.slice_ptr(start + pixel * step, channels) };
+                        for (v, sums) in sums.chunks_exact(b.lanes).enumerate() {
+                            let (first, value) = (v * b.lanes, T::load(simd, sums));
+                            let lanes = 0..b.lanes.min(channels.saturating_sub(first));
+                            // SAFETY: these are lanes of the `channels` elements there.
+                            unsafe { T::store_lanes(simd, lanes, to.wrapping_add(first), value) };
+                        }
                     }
                 }
             }

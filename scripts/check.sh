@@ -2,7 +2,7 @@
 # The test command: everything that must hold before a change is kept. `.ci/run` calls it too.
 #
 #   scripts/check.sh            all of it
-#   scripts/check.sh --quick    without the narrower instruction sets and NEON
+#   scripts/check.sh --quick    without the narrower instruction sets, the disassembly and NEON
 #
 # Stops at the first step that fails. Last line: the sum of the test runners' results.
 set -euo pipefail
@@ -117,6 +117,12 @@ choices() {
     fi
 }
 
+# Of the build that people use: a missed inline or a bounds check in an inner loop costs several times the speed.
+inner_loops() {
+    cargo build --quiet --release --locked --package tconv-bench
+    scripts/check_asm.py "$CARGO_TARGET_DIR/release/tconv" | grep hot
+}
+
 report_page() {
     local status=0
     scripts/check-report.sh "$CARGO_TARGET_DIR/debug/tconv" || status=$?
@@ -162,5 +168,6 @@ else
     step "Golden set, stored part" stored_golden
 fi
 if [[ $quick == no && $best != neon ]]; then
+    step "Inner loops" inner_loops
     step "NEON, emulated" neon
 fi

@@ -9,7 +9,7 @@ A hot loop is an innermost loop with at least FEWEST vector multiply-adds. In ea
   check     a jump to where the program panics: a bounds check
   spill     a vector register saved to or loaded from the stack
 Prints the loops with faults by instruction set (widest vector register in them) and size, and counts for each source file.
-Exit 1 if a loop has a call or a check, or if more loops of a source spill than SPILLS says and gives a reason for.
+Exit 1 if a loop has a call or a check, or if more loops of a source spill than SPILLS says, which gives the reason.
 """
 
 import argparse
@@ -23,6 +23,15 @@ FEWEST = 6
 
 # Sources of which some loops spill, and how many at most in one instruction set (x86-64). Fewer is better: lower the number then.
 SPILLS = {
+    "algorithms/separable/passes.rs": 2,  # one weight of each tap, of two phases
+    "algorithms/winograd/forms.rs": 3,  # the transforms of whole tiles
+    "microkernels/grouped_tile.rs": 8,  # 16 registers: permuted inputs beside ten sums
+    "microkernels/phase_tile.rs": 4,  # one of 24 sums, where the windows are no single loop
+    "microkernels/pixel_tile.rs": 2,  # one input of four vectors
+    "microkernels/row_pass/channels.rs": 18,  # up to 25 weights: with 16 registers most are read again
+    "microkernels/row_pass/positions.rs": 18,  # the same, and masks
+    "microkernels/row_tile.rs": 43,  # weights of a tap, once for each row
+    "microkernels/small_tile.rs": 40,  # tiles of 16 to 28 single vectors with a branch for each pixel
 }
 
 # What a failed check calls.
@@ -207,9 +216,9 @@ def main():
     for loop in wrong:
         print(f"{loop['source']} ({loop['isa']}): {loop['faults']}: none is allowed", file=sys.stderr)
     for (source, isa), count in sorted(spilling.items()):
-        if count > SPILLS.get(source, (0, ""))[0]:
+        if count > SPILLS.get(source, 0):
             wrong.append(source)
-            print(f"{source} ({isa}): {count} loops spill, {SPILLS.get(source, (0, ''))[0]} are allowed", file=sys.stderr)
+            print(f"{source} ({isa}): {count} loops spill, {SPILLS.get(source, 0)} are allowed", file=sys.stderr)
     sys.exit(bool(wrong))
 
 

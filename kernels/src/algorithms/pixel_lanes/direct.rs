@@ -216,6 +216,7 @@ impl<T: Float> Direct<'_, '_, T> {
         Some(Planes { to, windows, row: plane * rows, step: z_run.step * rows })
     }
 
+    /// A block, as its tiles want it.
     fn columns(&self, block: &Block, planes: &Planes<T>) -> phase_tile::Columns<'_, T> {
         let b = &self.plan.blocking;
         let number = self.place.group * b.blocks() + block.number;

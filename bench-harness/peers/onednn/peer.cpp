@@ -5,6 +5,7 @@
 // are found by name, without a parser.
 
 #include <oneapi/dnnl/dnnl.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -248,6 +249,18 @@ static std::string run(const Problem &problem, long k) {
     return reply;
 }
 
+// Leaves as many processors as threads were asked for. Not every runtime below oneDNN (OpenMP, TBB under SYCL) reads the same
+// variables, but all of them count the processors that they may use.
+static void keep_processors(long threads) {
+    cpu_set_t all, some;
+    CPU_ZERO(&some);
+    if (sched_getaffinity(0, sizeof all, &all) != 0) return;
+    for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && CPU_COUNT(&some) < threads; --cpu) {
+        if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &some);
+    }
+    sched_setaffinity(0, sizeof some, &some);
+}
+
 int main(int count, char **words) {
     const std::string mode = count > 1 ? words[1] : "any";
     // Whatever the library prints goes to standard error.
@@ -259,6 +272,7 @@ int main(int count, char **words) {
         try {
             const std::string request = text(line, "do");
             if (request == "hello") {
+                keep_processors(number(line, "threads"));
                 CHECK(dnnl_engine_create(&engine, dnnl_cpu, 0));
                 CHECK(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
                 const dnnl_version_t *v = dnnl_version();

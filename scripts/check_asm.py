@@ -23,15 +23,15 @@ FEWEST = 6
 
 # Sources of which some loops spill, and how many at most in one instruction set (x86-64). Fewer is better: lower the number then.
 SPILLS = {
-    "algorithms/separable/passes.rs": 2,  # one weight of each tap, of two phases
-    "algorithms/winograd/forms.rs": 3,  # the transforms of whole tiles
-    "microkernels/grouped_tile.rs": 8,  # 16 registers: permuted inputs beside ten sums
-    "microkernels/phase_tile.rs": 4,  # one of 24 sums, where the windows are no single loop
-    "microkernels/pixel_tile.rs": 2,  # one input of four vectors
-    "microkernels/row_pass/channels.rs": 18,  # up to 25 weights: with 16 registers most are read again
-    "microkernels/row_pass/positions.rs": 18,  # the same, and masks
-    "microkernels/row_tile.rs": 43,  # weights of a tap, once for each row
-    "microkernels/small_tile.rs": 40,  # tiles of 16 to 28 single vectors with a branch for each pixel
+    "algorithms/separable/passes.rs": 2,  # 2 or 3 registers
+    "algorithms/winograd/forms.rs": 3,  # 1
+    "microkernels/grouped_tile.rs": 8,  # 2 or 3, with 16 registers alone
+    "microkernels/phase_tile.rs": 4,  # 1 beside 24 sums, where each window has a loop of its own
+    "microkernels/pixel_tile.rs": 2,  # 1, in one tile of each element type
+    "microkernels/row_pass/channels.rs": 18,  # up to 5: 16 to 25 weights stay over a whole row
+    "microkernels/row_pass/positions.rs": 18,  # up to 20, the same with masks
+    "microkernels/row_tile.rs": 43,  # 1 to 4
+    "microkernels/small_tile.rs": 40,  # from 14 sums on all of them, in the loop with a branch for each pixel
 }
 
 # What a failed check calls.

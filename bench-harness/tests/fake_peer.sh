@@ -32,7 +32,9 @@ while IFS= read -r line; do
             [ "$how" = tired ] && [ $runs -gt 6 ] && { echo "out of breath" >&2; exit 7; }
             [ "$how" = hanging ] && kill -STOP $$
             [ "$how" = babbling ] && echo "computing, please wait"
-            echo '{"reply":"ran","runs":'"$k"',"wall_ns":'$((k * 50000))',"cpu_ns":'$((k * 50000))',"switches":0,"faults":0}'
+            cpu=$((k * 50000))
+            [ "$how" = crowded ] && cpu=$((k * 100000 + 2000000))
+            echo '{"reply":"ran","runs":'"$k"',"wall_ns":'$((k * 50000))',"cpu_ns":'"$cpu"',"switches":0,"faults":0}'
             ;;
         *'"do":"fetch"'*)
             output=${line#*'"output":"'}

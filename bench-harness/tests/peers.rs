@@ -97,6 +97,7 @@ fn every_kind_of_peer_gets_its_line_and_the_run_goes_on() {
         ("broken", "no such library"),
         ("babbling", "computing, please wait"),
         ("greedy", "works with 9 threads: 1 were asked for"),
+        ("crowded", "more than 1 threads can"),
         ("short", "has 2 bytes"),
         ("absent", "does not start"),
     ];

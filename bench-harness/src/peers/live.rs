@@ -137,11 +137,25 @@ impl Live {
         match self.ask(&Request::Run { k }, patience)? {
             Reply::Ran(ran) if ran.runs == k => {
                 let block = Block::from(ran);
+                self.within_its_threads(&block)?;
                 self.slowest = self.slowest.max(block.wall / k.max(1));
                 Ok(block)
             }
             other => Err(self.nonsense("run", &other)),
         }
+    }
+
+    /// What it says of its threads may be wrong: a runtime below it may not have heard.
+    fn within_its_threads(&mut self, block: &Block) -> Result<(), Trouble> {
+        let own = block.wall * self.threads as u32;
+        // Half as much again, and a millisecond: threads that only look after the others take some time, too.
+        if block.cpu <= own + own / 2 + Duration::from_millis(1) {
+            return Ok(());
+        }
+        let (threads, cpu, wall) = (self.threads, block.cpu, block.wall);
+        Err(self.fell(Trouble::Failed(format!(
+            "it took {cpu:?} of processor time in {wall:?}: more than {threads} threads can"
+        ))))
     }
 
     /// The output of the last execution, in the layout of `geometry`.

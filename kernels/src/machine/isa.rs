@@ -102,8 +102,8 @@ impl Isa {
         }
     }
 
-    /// Whether there are vector instructions: portable lanes are a loop, and more than one tile of each kind would take
-    /// long to compile for nothing.
+    /// Whether there are vector instructions: portable lanes are loops, for which many tiles take long to compile and gain
+    /// nothing.
     pub fn has_vectors(self) -> bool {
         !matches!(self.0, Token::Portable)
     }
@@ -114,20 +114,6 @@ impl Isa {
     pub fn enter<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self.0 {
             Token::Portable => Simd::vectorize(Scalar128b, op),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx2(t) => Simd::vectorize(t, op),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512(t) => Simd::vectorize(t, op),
-            #[cfg(target_arch = "aarch64")]
-            Token::Neon(t) => Simd::vectorize(t, op),
-        }
-    }
-
-    /// The same for kernels that decline an instruction set [without vectors](Isa::has_vectors): panics there.
-    #[inline]
-    pub fn enter_vectors<Op: WithSimd>(self, op: Op) -> Op::Output {
-        match self.0 {
-            Token::Portable => unreachable!("declined without vectors"),
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(t) => Simd::vectorize(t, op),
             #[cfg(target_arch = "x86_64")]

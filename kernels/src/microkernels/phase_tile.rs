@@ -172,8 +172,7 @@ impl<T: Float, const V: usize, const C: usize, const R: usize> WithSimd for Tile
             let mut ask =
                 Ask { to: next, offsets: &call.offsets[..C], lines: call.places.all_lines(), row: 0 };
             // SAFETY: promised to `Columns::new`.
-            let rows =
-                unsafe { Rows::new(call.places, columns.to.wrapping_add(call.on), call.offsets, None) };
+            let rows = unsafe { Rows::new(call.places, columns.to.wrapping_add(call.on), call.offsets) };
             rows.check(lanes, 2 * V);
             let mut sums = [[T::splat(simd, T::default()); V]; R];
             for c in 0..C {
@@ -208,63 +207,60 @@ impl<T: Float> Reads<'_, T> {
             for y in 0..self.taps[1] {
                 let on = self.start + z * self.steps[0] + y * self.steps[1];
                 let pixels = starts.map(|s| first.wrapping_add(s + on));
-                // SAFETY: as promised; and `Columns::new` saw that the weights are exactly these.
-                unsafe {
-                    macro_rules! inside {
-                        ($before:literal $after:literal) => {
-                            self.add_inside::<S, V, C, R, $before, $after>(
+                macro_rules! add {
+                    ($pixels:expr; $first:literal $both:literal $second:literal) => {
+                        // SAFETY: as promised; and `Columns::new` saw that the weights are exactly these.
+                        unsafe {
+                            self.add::<S, V, C, R, $first, $both, $second>(
                                 simd,
-                                pixels,
+                                $pixels,
                                 &mut weights,
                                 hints,
                                 ask,
                                 sums,
                             )
-                        };
-                    }
-                    match self.windows {
-                        [1, 1, 1] => inside!(1 1),
-                        [0, 1, 1] => inside!(0 1),
-                        [1, 1, 0] => inside!(1 0),
-                        _ => {
-                            let mut pixels = pixels;
-                            macro_rules! add {
-                                ($kind:literal, $from:literal $to:literal) => {
-                                    for _ in 0..self.windows[$kind] {
-                                        self.add::<S, V, C, R, $from, $to>(
-                                            simd,
-                                            pixels,
-                                            &mut weights,
-                                            hints,
-                                            ask,
-                                            sums,
-                                        );
-                                        pixels = pixels.map(|p| p.wrapping_add(1));
-                                    }
-                                };
-                            }
-                            add!(0, 0 1);
-                            add!(1, 0 2);
-                            add!(2, 1 2);
                         }
+                    };
+                }
+                // As `windows_inside` says.
+                match self.windows {
+                    [1, 1, 1] => add!(pixels; 1 1 1),
+                    [0, 1, 1] => add!(pixels; 0 1 1),
+                    [1, 1, 0] => add!(pixels; 1 1 0),
+                    [first, both, second] => {
+                        let mut pixels = pixels;
+                        macro_rules! each {
+                            ($count:expr; $($window:literal)*) => {
+                                for _ in 0..$count {
+                                    add!(pixels; $($window)*);
+                                    pixels = pixels.map(|p| p.wrapping_add(1));
+                                }
+                            };
+                        }
+                        each!(first; 1 0 0);
+                        each!(both; 0 1 0);
+                        each!(second; 0 0 1);
                     }
                 }
             }
         }
     }
 
-    /// Adds the products of one tap along z and y with windows of one kind: those of the phases FROM..TO.
+    /// Adds the products of one tap along z and y with windows that follow one another: 0 or 1 of the first phase alone, of
+    /// both, of the second alone.
     ///
     /// # Safety
-    /// For every channel, V vectors lie inside the input from `pixels` on, and (TO − FROM)·C weights from `weights` on.
+    /// For every channel, V vectors lie inside the input from `pixels` on for each of the windows, and C weights for each window and
+    /// phase from `weights` on.
     #[inline(always)]
     unsafe fn add<
         S: Simd,
         const V: usize,
         const C: usize,
         const R: usize,
-        const FROM: usize,
-        const TO: usize,
+        const FIRST: usize,
+        const BOTH: usize,
+        const SECOND: usize,
     >(
         &self,
         simd: S,
@@ -276,70 +272,32 @@ impl<T: Float> Reads<'_, T> {
     ) {
         let mut hint = hints.at;
         hints.at = hints.at.wrapping_add(hints.steps[0]);
-        let row = ask.next_row();
-        for channel in 0..self.channels {
-            prefetch::read(hint);
-            prefetch::write(row.wrapping_add(ask.lines[channel % MOST_LINES]));
-            hint = hint.wrapping_add(hints.steps[1]);
-            // SAFETY: the vectors and weights of one channel, as promised.
-            unsafe { products::<T, S, V, C, R, FROM, TO>(simd, pixels, *weights, sums) };
-            *weights = weights.wrapping_add((TO - FROM) * C);
-            pixels = pixels.map(|p| p.wrapping_add(self.channel_step));
-        }
-    }
-
-    /// The same of one tap with a window that both phases read, and BEFORE and AFTER (0 or 1) of the first and the second alone.
-    ///
-    /// # Safety
-    /// For every channel, V vectors lie inside the input from `pixels` on and for the windows that follow, and C weights for each
-    /// window and phase from `weights` on.
-    #[inline(always)]
-    unsafe fn add_inside<
-        S: Simd,
-        const V: usize,
-        const C: usize,
-        const R: usize,
-        const BEFORE: usize,
-        const AFTER: usize,
-    >(
-        &self,
-        simd: S,
-        mut pixels: [*const T; V],
-        weights: &mut *const T,
-        hints: &mut Hints<T>,
-        ask: &mut Ask<'_, T>,
-        sums: &mut Sums<T::Vector<S>, V, R>,
-    ) {
-        let mut hint = hints.at;
-        hints.at = hints.at.wrapping_add(hints.steps[0]);
-        // A tile of two vectors has half as many lines, and less time for hints.
-        let rows = [ask.next_row(), if V > 2 { ask.next_row() } else { ask.to }];
+        // A long step of a large tile has time for two.
+        let asked = const { if FIRST + BOTH + SECOND > 1 && V > 2 { 2 } else { 1 } };
+        let rows = [ask.next_row(), if asked > 1 { ask.next_row() } else { ask.to }];
         for channel in 0..self.channels {
             prefetch::read(hint);
             hint = hint.wrapping_add(hints.steps[1]);
-            for row in &rows[..V / 2] {
+            for row in &rows[..asked] {
                 prefetch::write(row.wrapping_add(ask.lines[channel % MOST_LINES]));
             }
-            let mut at = *weights;
             // SAFETY: the vectors and weights of one channel, window by window, as promised.
             unsafe {
-                if BEFORE > 0 {
-                    products::<T, S, V, C, R, 0, 1>(simd, pixels, at, sums);
-                    at = at.wrapping_add(C);
+                if FIRST > 0 {
+                    products::<T, S, V, C, R, 0, 1>(simd, pixels, *weights, sums);
+                    *weights = weights.wrapping_add(C);
                 }
-                products::<T, S, V, C, R, 0, 2>(simd, pixels.map(|p| p.wrapping_add(BEFORE)), at, sums);
-                at = at.wrapping_add(2 * C);
-                if AFTER > 0 {
-                    products::<T, S, V, C, R, 1, 2>(
-                        simd,
-                        pixels.map(|p| p.wrapping_add(BEFORE + 1)),
-                        at,
-                        sums,
-                    );
-                    at = at.wrapping_add(C);
+                if BOTH > 0 {
+                    let pixels = pixels.map(|p| p.wrapping_add(FIRST));
+                    products::<T, S, V, C, R, 0, 2>(simd, pixels, *weights, sums);
+                    *weights = weights.wrapping_add(2 * C);
+                }
+                if SECOND > 0 {
+                    let pixels = pixels.map(|p| p.wrapping_add(FIRST + BOTH));
+                    products::<T, S, V, C, R, 1, 2>(simd, pixels, *weights, sums);
+                    *weights = weights.wrapping_add(C);
                 }
             }
-            *weights = at;
             pixels = pixels.map(|p| p.wrapping_add(self.channel_step));
         }
     }

@@ -134,16 +134,6 @@ pub struct Rows<'a, T> {
     places: &'a Places,
     to: *mut T,
     offsets: &'a [usize; MOST_ROWS],
-    next: Option<Next<'a, T>>,
-}
-
-/// Where the tile that follows is likely to write, with the same places: for hints alone.
-#[derive(Debug, Clone, Copy)]
-pub struct Next<'a, T> {
-    /// Where row 0 would lie without its offset.
-    pub to: *const T,
-    /// Of its rows.
-    pub offsets: &'a [usize; MOST_ROWS],
 }
 
 impl<'a, T> Rows<'a, T> {
@@ -151,13 +141,8 @@ impl<'a, T> Rows<'a, T> {
     ///
     /// # Safety
     /// The places of all rows may be written, and nobody else accesses them while the tile runs.
-    pub unsafe fn new(
-        places: &'a Places,
-        to: *mut T,
-        offsets: &'a [usize; MOST_ROWS],
-        next: Option<Next<'a, T>>,
-    ) -> Self {
-        Self { places, to, offsets, next }
+    pub unsafe fn new(places: &'a Places, to: *mut T, offsets: &'a [usize; MOST_ROWS]) -> Self {
+        Self { places, to, offsets }
     }
 
     /// The places are of so many vectors of outputs, of `lanes` elements each.
@@ -170,18 +155,6 @@ impl<'a, T> Rows<'a, T> {
     #[inline(always)]
     pub fn lines(&self) -> &'a [usize] {
         self.places.lines()
-    }
-
-    /// Where the tile that follows is likely to write, if it was told.
-    #[inline(always)]
-    pub fn next(&self) -> Option<Next<'a, T>> {
-        self.next.as_ref().map(|next| Next { to: next.to, offsets: next.offsets })
-    }
-
-    /// The same, or where this tile writes.
-    #[inline(always)]
-    pub fn next_or_own(&self) -> Next<'a, T> {
-        self.next().unwrap_or(Next { to: self.to, offsets: self.offsets })
     }
 }
 

@@ -288,7 +288,7 @@ impl<T: Float> Block<'_, '_, T> {
                     start: Start::Rows(&self.plan.bias[of_tile..][..rows]),
                     activation: self.plan.epilogue.activation,
                     // SAFETY: as above; the rows are channels of the tile, one output plane apart.
-                    rows: unsafe { Rows::new(&places[part], own_to, &offsets, None) },
+                    rows: unsafe { Rows::new(&places[part], own_to, &offsets) },
                     hints: &hints[..1 + fills],
                 };
                 let shape = Shape { rows, vectors: vectors.len(), z: b.z, live: b.unit };

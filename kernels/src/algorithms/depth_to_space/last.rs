@@ -191,7 +191,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                             (base.wrapping_add(own_start), &spots[here].offsets)
                         };
                         // SAFETY: as above; the rows are the task's own pixels, whose outputs in this phase begin there.
-                        let rows_to = unsafe { Rows::new(places, to, offsets, None) };
+                        let rows_to = unsafe { Rows::new(places, to, offsets) };
                         let factors = Factors {
                             lanes: &plan.weights[group * b.group_weights() + weights..],
                             lane_step: width,

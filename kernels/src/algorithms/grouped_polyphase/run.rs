@@ -10,7 +10,7 @@ use super::pack::{pack_indices, pack_vector};
 use super::units::Unit;
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Declined, Refusal, Request, Weights};
-use crate::machine::isa::Isa;
+use crate::machine::isa::{Isa, has_vectors};
 use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
@@ -90,7 +90,7 @@ impl<T: Float> Prepared for PreparedGrouped<T> {
         parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(p.batch()), |slot, task| {
             let (positions, task) = positions_of_task(&b.axes, task);
             let (vector, n) = (task % b.vectors, task / b.vectors);
-            self.isa.enter_vectors(Task { plan: self, input, output, slot, n, vector, positions });
+            self.isa.enter(Task { plan: self, input, output, slot, n, vector, positions });
         });
     }
 
@@ -115,6 +115,9 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        if const { !has_vectors::<S>() } {
+            unreachable!("declined: no code for portable lanes");
+        }
         let Self { plan, input, n, vector, ref positions, .. } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
         let (packed, rest) = self.slot.split_at_mut(b.slab);

@@ -253,6 +253,11 @@ impl Blocking {
         }
     }
 
+    /// Whether a step of a tile takes all windows along x.
+    pub fn inside(&self) -> bool {
+        self.direct && phase_tile::windows_inside(self.axes[2].windows_by_phases())
+    }
+
     /// Vectors of one row of positions that begins with a vector of its own.
     pub fn row_vectors(&self) -> usize {
         self.width.div_ceil(self.lanes)

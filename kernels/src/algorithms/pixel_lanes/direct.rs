@@ -124,9 +124,11 @@ impl<T: Float> Direct<'_, '_, T> {
         for own in self.plan.blocks[blocks].chunk_by(|a, b| a.z_phase == b.z_phase) {
             let Some(planes) = self.planes(own[0].z_phase) else { continue };
             for some in own.chunks(KNOWN_BLOCKS) {
-                let block = |i: usize| &some[i.min(some.len() - 1)];
-                let columns: [_; KNOWN_BLOCKS] = from_fn(|i| self.columns(block(i), &planes));
-                let rows: [_; KNOWN_BLOCKS] = from_fn(|i| self.rows_of(block(i).y_phase));
+                let mut columns = [self.columns(&some[0], &planes); KNOWN_BLOCKS];
+                let mut rows = [const { 0..0 }; KNOWN_BLOCKS];
+                for ((columns, rows), block) in columns.iter_mut().zip(&mut rows).zip(some) {
+                    (*columns, *rows) = (self.columns(block, &planes), self.rows_of(block.y_phase));
+                }
                 let ready = Ready { columns: &columns[..some.len()], rows: &rows[..some.len()] };
                 placed.like = None;
                 let mut vector = 0;

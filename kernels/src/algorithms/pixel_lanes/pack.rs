@@ -8,7 +8,6 @@ use super::axis::{PositionAxis, Run};
 use super::blocking::Blocking;
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::copy::{copy_rows, zero_over};
-use crate::microkernels::phase_tile::windows_inside;
 use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -107,7 +106,7 @@ pub fn pack_group<T: Float>(
             let y = &ay.alone[columns.y_phases.start];
             let x = || ax.together.iter().flat_map(|run| run.all().map(|e| (e, &run.phases)));
             for (ez, ey) in z.all().flat_map(|ez| y.all().map(move |ey| (ez, ey))) {
-                if windows_inside(ax.windows_by_phases()) {
+                if b.inside() {
                     for ci in 0..b.group_in {
                         x().for_each(|(ex, phases)| put(ci, [ez, ey, ex], [&y.phases, phases]));
                     }

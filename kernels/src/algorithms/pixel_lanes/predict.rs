@@ -3,7 +3,6 @@
 use super::blocking::Blocking;
 use crate::contract::request::Request;
 use crate::machine::roofs::Roofs;
-use crate::microkernels::phase_tile::windows_inside;
 use crate::microkernels::pixel_tile::piece;
 use crate::problem::problem::Layout;
 
@@ -120,11 +119,6 @@ impl Blocking {
             0.0
         };
         products.max(loads).max(own).max(instructions)
-    }
-
-    /// Whether a step of a tile takes all windows along x.
-    fn inside(&self) -> bool {
-        self.direct && windows_inside(self.axes[2].windows_by_phases())
     }
 
     /// What tiles over the same positions cost beside their taps where they store: all blocks of a group.

@@ -217,6 +217,24 @@ fn what_was_measured_elsewhere_is_carried_over() {
     assert_eq!(first(&one_thread.on(target(2)), LAYER), ("scatter", ChosenBy::OtherThreads));
 }
 
+/// Times of another kind of machine say who is fast, with less certainty, until this machine has its own.
+#[test]
+fn another_machine_speaks_where_this_one_has_nothing() {
+    let fast = |kernel: &str, layer: &str| line(layer, 1, vec![timed(kernel, layer, 1.0)]);
+    let elsewhere = choices(&[fast("scatter", LAYER)]).of_other_machine();
+    let planner = plain().choices(elsewhere);
+    let verdicts = explain(&planner, LAYER);
+    let estimate = verdicts[0].estimate.expect("it agrees");
+    assert_eq!((verdicts[0].kernel.name(), estimate.source), ("scatter", ChosenBy::OtherMachine));
+    assert!(estimate.low < 1.0 && estimate.high > 1.0, "{estimate:?}");
+    // A layer like it is carried over.
+    let near = plain().choices(choices(&[fast("scatter", SMALLER)]).of_other_machine());
+    assert_eq!(first(&near, LAYER), ("scatter", ChosenBy::OtherMachine));
+    // This machine's own speak for themselves.
+    let own = plain().choices(choices(&[fast("scatter", SMALLER)]));
+    assert_eq!(first(&own, LAYER), ("scatter", ChosenBy::Nearest));
+}
+
 #[test]
 fn lines_that_cannot_be_used_are_counted_and_told() {
     let good = line(LAYER, 1, upside_down());

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::isa::Isa;
+use crate::machine::measured::MEASURED;
 
 /// A kind of machine. Results of machines with equal fingerprints may be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,13 @@ impl Fingerprint {
     pub fn here() -> &'static str {
         static HERE: OnceLock<String> = OnceLock::new();
         HERE.get_or_init(|| Self::capture().to_string())
+    }
+
+    /// Of the recorded kinds of machines the one most like this: the longest common beginning of maker, family, model,
+    /// instruction set, caches and cores. Equal to [`Self::here`] where such a machine was recorded.
+    pub(crate) fn recorded() -> Option<&'static str> {
+        static RECORDED: OnceLock<Option<&str>> = OnceLock::new();
+        *RECORDED.get_or_init(|| most_like(Self::here(), MEASURED.iter().map(|(kind, ..)| *kind)))
     }
 
     /// Of this machine; `unknown` and 0 where the system does not tell.
@@ -67,6 +75,12 @@ impl fmt::Display for Fingerprint {
         }
         write!(f, "-{}c", self.cores)
     }
+}
+
+/// The first of those with the most leading parts in common.
+fn most_like<'k>(machine: &str, kinds: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let common = |kind: &str| machine.split('-').zip(kind.split('-')).take_while(|(a, b)| a == b).count();
+    kinds.min_by_key(|kind| std::cmp::Reverse(common(kind)))
 }
 
 /// The value of the first line `key : value`.
@@ -119,6 +133,18 @@ fn parse_size(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_like_has_the_longest_common_beginning() {
+        let kinds = ["amd-25-17-avx512-32k-2c", "intel-6-85-avx512-32k-2c", "intel-6-207-avx512-48k-2c"];
+        let like = |machine| most_like(machine, kinds.into_iter()).unwrap();
+        assert_eq!(like("amd-25-17-avx512-32k-8c"), kinds[0]);
+        assert_eq!(like("intel-6-207-avx2-48k-2c"), kinds[2]);
+        assert_eq!(like("intel-6-143-avx512-48k-2c"), kinds[1]);
+        // Two machines that have nothing in common with it: the first.
+        assert_eq!(like("arm-8-1-neon-64k-4c"), kinds[0]);
+        assert_eq!(most_like("amd", std::iter::empty()), None);
+    }
 
     #[test]
     fn cpuinfo_fields_are_whole_names() {

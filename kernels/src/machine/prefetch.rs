@@ -40,6 +40,17 @@ pub fn write<T>(address: *const T) {
     let _ = address;
 }
 
+/// Asks for `len` elements to read, into the level-1 cache: every line that they touch.
+#[inline(always)]
+pub fn run<T>(from: *const T, len: usize) {
+    let end = from.wrapping_add(len);
+    let mut line = from.wrapping_byte_sub(from.addr() % 64);
+    while line < end {
+        read(line);
+        line = line.wrapping_byte_add(64);
+    }
+}
+
 /// Asks for a matrix to read, `len` elements of each of `rows` rows at distance `step`, into the level-2 cache.
 #[inline(always)]
 pub fn rows<T>(from: &[T], step: usize, [rows, len]: [usize; 2]) {

@@ -20,11 +20,12 @@ pub struct Roofs {
 }
 
 impl Roofs {
-    /// What kernels predict from: as measured on machines of this kind, where a run was recorded on one
-    /// (`scripts/ship-choices.py`), else orders of magnitude. Nothing is measured here.
+    /// What kernels predict from: as measured on the recorded machine most like this one (`scripts/ship-choices.py`), else
+    /// orders of magnitude. Nothing is measured here.
     pub fn assumed(isa: Isa, dtype: Dtype) -> Self {
-        let recorded =
-            MEASURED.iter().find(|(machine, name, _)| *name == isa.name() && *machine == Fingerprint::here());
+        let recorded = MEASURED
+            .iter()
+            .find(|(kind, name, _)| *name == isa.name() && Some(*kind) == Fingerprint::recorded());
         let [peak, dram, l2] = recorded.map_or(Self::unseen(isa), |(.., roofs)| *roofs);
         let per_element = dtype.size() as f64 / 4.0;
         Self { gflops: SUSTAINED * peak / per_element, dram, l2 }

@@ -169,6 +169,12 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
         }
 
         let mut k = 0;
+        let asked = |hint: &Hint<'_, T>| {
+            if hint.twice { hint.lines.len().div_ceil(2) } else { hint.lines.len() }
+        };
+        let all: usize = hints.iter().map(|hint| hint.offsets.len() * asked(hint)).sum();
+        // Between them, since a core waits for few lines at a time.
+        let pause = (f.depth / all.max(1)).saturating_sub(1);
         for hint in *hints {
             // Counts that the compiler does not know: were they constants, it would unroll and spill the sums in both loops.
             let lines = hint.lines.len();
@@ -176,12 +182,21 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
             let second = &hint.lines[half..];
             for offset in hint.offsets {
                 let to = hint.to.wrapping_add(*offset);
-                for (first, second) in hint.lines.iter().zip(second).take(count.min(f.depth - k)) {
+                for (first, second) in hint.lines.iter().zip(second).take(count) {
+                    if k == f.depth {
+                        break;
+                    }
                     prefetch::write(to.wrapping_add(*first));
                     prefetch::write(to.wrapping_add(*second));
-                    // SAFETY: there are `depth` steps, asserted above to lie inside both factors.
+                    // SAFETY: `k < depth`, and `depth` steps were asserted to lie inside both factors.
                     sums = unsafe { f.step::<S, V, R>(simd, k, sums) };
                     k += 1;
+                    let soon = (k + pause).min(f.depth);
+                    while k < soon {
+                        // SAFETY: as above.
+                        sums = unsafe { f.step::<S, V, R>(simd, k, sums) };
+                        k += 1;
+                    }
                 }
             }
         }

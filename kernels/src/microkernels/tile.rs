@@ -58,7 +58,7 @@ impl<T> Soon<T> {
     }
 }
 
-/// Runs a tile of `vectors` (1 or 2) × `pixels` (at most [`most_pixels`]): adds to `start` (one value for each channel), or
+/// Runs a tile of `vectors` (1 to 3) × `pixels` (at most [`most_pixels`]): adds to `start` (one value for each channel), or
 /// to what `sums` holds.
 /// `sums[(p · sum_step + v) · lanes ..]` is vector v of pixel p, `sum_step` counted in vectors.
 #[inline(always)]
@@ -72,18 +72,19 @@ pub fn accumulate<T: Float, S: Simd>(
     sum_step: usize,
 ) {
     macro_rules! dispatch {
-        ($($one:literal)*; $($two:literal)*) => {
+        ($($one:literal)*; $($two:literal)*; $($three:literal)*) => {
             match (vectors, pixels) {
                 $((1, $one) => simd.vectorize(Tile::<T, 1, $one> { operands, start, sums, sum_step }),)*
                 $((2, $two) => simd.vectorize(Tile::<T, 2, $two> { operands, start, sums, sum_step }),)*
+                $((3, $three) => simd.vectorize(Tile::<T, 3, $three> { operands, start, sums, sum_step }),)*
                 _ => unreachable!("tile {vectors}×{pixels}"),
             }
         };
     }
     if const { S::REGISTER_COUNT >= 32 } {
-        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14; 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14; 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 1 2 3 4 5 6 7 8 9)
     } else {
-        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12; 1 2 3 4 5 6)
+        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12; 1 2 3 4 5 6; 1 2 3 4)
     }
 }
 
@@ -92,10 +93,14 @@ pub fn max_pixels(registers: usize) -> usize {
     if registers >= 32 { 14 } else { 6 }
 }
 
-/// The widest tile of one vector or two. With one vector and few registers, more pixels hide the latency of the additions;
-/// where there are many registers, so are the pixels.
+/// The widest tile of one vector, two or three. With one vector and few registers, more pixels hide the latency of the
+/// additions; where there are many registers, so are the pixels.
 pub fn most_pixels(registers: usize, vectors: usize) -> usize {
-    if registers < 32 && vectors == 1 { 12 } else { max_pixels(registers) }
+    match vectors {
+        1 if registers < 32 => 12,
+        3 => (registers - 4) / 3,
+        _ => max_pixels(registers),
+    }
 }
 
 struct Tile<'a, 's, T, const V: usize, const P: usize> {

@@ -6,9 +6,10 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::blocking::{Blocking, MOST_SHARING, Parts, WeightTile};
-use super::pack::{fetch, fetch_run, fill, put_run, tile_start};
+use super::pack::{fetch, fill, put_run, tile_start};
 use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
+use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
 use crate::microkernels::direct_tile::{self, Call, Factors, Hint, Shape, Start};
 use crate::microkernels::places::{MOST_ROWS, Places, Rows};
@@ -338,7 +339,7 @@ impl<T: Float> Block<'_, '_, T> {
             soon => (soon - count, from + width),
         };
         for c in self.errands.of(soon) {
-            fetch_run(self.input.as_ptr().wrapping_add(from + c * plane), width);
+            prefetch::run(self.input.as_ptr().wrapping_add(from + c * plane), width);
         }
     }
 }

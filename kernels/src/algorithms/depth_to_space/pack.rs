@@ -97,22 +97,10 @@ pub fn fill<T: Float, S: Simd>(
 /// Asks for what [`fill`] will read of some channels.
 #[inline(always)]
 pub fn fetch<T>(b: &Blocking, group: usize, input: &[T], pixels: Range<usize>, channels: Range<usize>) {
-    let line = 64 / size_of::<T>();
     for (_, first, len) in runs(b, group, &pixels) {
         for c in channels.clone() {
-            for at in (0..len - 1).step_by(line).chain([len - 1]) {
-                prefetch::read(input.as_ptr().wrapping_add(first + c * b.axes.plane + at));
-            }
+            prefetch::run(input.as_ptr().wrapping_add(first + c * b.axes.plane), len);
         }
-    }
-}
-
-/// Asks for `len` elements.
-#[inline(always)]
-pub fn fetch_run<T>(from: *const T, len: usize) {
-    let line = 64 / size_of::<T>();
-    for at in (0..len).step_by(line) {
-        prefetch::read(from.wrapping_add(at));
     }
 }
 

@@ -15,16 +15,18 @@ const PASS_BYTES: usize = 256 << 10;
 /// Weights of one group (bytes) from which on they are fetched early.
 const STREAMED_BYTES: usize = 512 << 10;
 const CACHE_LINE: usize = 64;
-/// Vectors of output channels in a full tile.
-const VECTORS: usize = 2;
+/// Vectors of output channels in a tile, at most.
+const MOST_VECTORS: usize = 3;
 
 /// The sizes, all fixed when the plan is made.
 #[derive(Debug, Clone)]
 pub struct Blocking {
     /// Elements of one vector.
     pub lanes: usize,
-    /// Pixels of the widest tile of one vector, and of two.
-    pub pixels: [usize; VECTORS],
+    /// Pixels of the widest tile of one vector, of two and of three.
+    pub pixels: [usize; MOST_VECTORS],
+    /// Vectors of output channels in a full tile.
+    pub full: usize,
     /// Channels of one group.
     pub group_in: usize,
     pub group_out: usize,
@@ -54,10 +56,11 @@ impl Blocking {
         let (g, p) = (request.geometry, request.geometry.problem());
         let size = request.dtype.size();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
-        let pixels = [1, 2].map(|vectors| most_pixels(request.target.isa.registers(), vectors));
+        let pixels = [1, 2, 3].map(|vectors| most_pixels(request.target.isa.registers(), vectors));
         let mut axes = [0, 1, 2].map(|a| AxisBlocks::new(&g.axes()[a].phases));
         let inputs = g.input();
-        let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
+        let full = full_tile(p.group_out().div_ceil(lanes));
+        let block = full * lanes;
 
         // Along x: as many positions as the sums of one output row allow, in equal parts.
         let stride = g.axes()[2].phases.len();
@@ -92,6 +95,7 @@ impl Blocking {
         Self {
             lanes,
             pixels,
+            full,
             group_in: p.group_in(),
             group_out: p.group_out(),
             groups: p.groups(),
@@ -109,7 +113,7 @@ impl Blocking {
 
     /// Vectors of the channel block that starts at channel `first` of the group.
     pub fn vectors(&self, first: usize) -> usize {
-        (self.group_out - first).div_ceil(self.lanes).min(VECTORS)
+        (self.group_out - first).div_ceil(self.lanes).min(self.full)
     }
 
     /// Channels of a full block.
@@ -195,5 +199,15 @@ impl Blocking {
     /// The tile's name: `"avx512-14x32"` is 14 pixels × 32 channels.
     pub fn name(&self, request: &Request<'_>) -> String {
         format!("{}-{}x{}", request.target.isa.name(), self.pixels[self.vectors(0) - 1], self.block())
+    }
+}
+
+/// Vectors of a full tile, where channels are so many vectors: two, or three where a single one would be left over and
+/// threes leave none. Alone, a vector is loaded for few products.
+fn full_tile(vectors: usize) -> usize {
+    match vectors {
+        0 | 1 => vectors,
+        n if n % 2 == 1 && n % 3 != 1 => 3,
+        _ => 2,
     }
 }

@@ -15,12 +15,13 @@ use crate::problem::descriptor::{Descriptor, Structure};
 use crate::problem::epilogue::Activation;
 use crate::problem::problem::Problem;
 
-/// Measured choices of this machine: read once, then looked up.
+/// Measured choices of one machine: read once, then looked up.
 #[derive(Debug, Clone, Default)]
 pub struct Choices {
     entries: Vec<Entry>,
     index: HashMap<Key, usize>,
     report: Report,
+    elsewhere: bool,
 }
 
 /// What was measured for one problem.
@@ -160,6 +161,12 @@ impl Choices {
         choices
     }
 
+    /// The same, marked as times of another kind of machine: they tell who is fast, but are less sure, and are not mixed
+    /// with this machine's.
+    pub fn of_other_machine(self) -> Self {
+        Self { elsewhere: true, ..self }
+    }
+
     fn insert(&mut self, entry: Entry) {
         match self.index.get(&entry.key) {
             Some(&i) => self.entries[i] = entry,
@@ -190,6 +197,10 @@ impl Choices {
 
     pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
         self.index.get(key).map(|&i| &self.entries[i])
+    }
+
+    pub(super) fn elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

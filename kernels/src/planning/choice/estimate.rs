@@ -12,6 +12,8 @@ use crate::problem::descriptor::Descriptor;
 
 /// Part of the way to the upper end of its interval at which a prediction counts. Fitted as the constants of `nearest`.
 const CAUTION: f64 = 0.75;
+/// Two of three times of another kind of machine lie within this factor, once both machines' peaks are taken out.
+const ELSEWHERE: f64 = 1.2;
 
 /// Where the choice of a kernel came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +26,8 @@ pub enum ChosenBy {
     Measured,
     /// Measured for exactly this problem before the release.
     Shipped,
+    /// Measured for exactly this problem, or for one like it, on a machine of another kind.
+    OtherMachine,
     /// Measured for problems like this one; the cost model carries it over.
     Nearest,
     /// Measured for this problem with another number of threads; the cost model carries it over.
@@ -41,6 +45,7 @@ impl fmt::Display for ChosenBy {
             Self::Pin => "pinned",
             Self::Measured => "measured here",
             Self::Shipped => "shipped",
+            Self::OtherMachine => "other machine",
             Self::Nearest => "nearest",
             Self::OtherThreads => "other threads",
             Self::CostModel => "model",
@@ -86,7 +91,8 @@ pub(in crate::planning) struct Sources<'a> {
 impl<'a> Sources<'a> {
     pub(super) fn all(self) -> impl Iterator<Item = (&'a Choices, ChosenBy)> {
         let user = self.user.map(|c| (c, ChosenBy::Measured));
-        user.into_iter().chain(self.shipped.map(|c| (c, ChosenBy::Shipped)))
+        let all = user.into_iter().chain(self.shipped.map(|c| (c, ChosenBy::Shipped)));
+        all.map(|(c, by)| (c, if c.elsewhere() { ChosenBy::OtherMachine } else { by }))
     }
 
     /// The variant of a kernel that was fastest for exactly this request.
@@ -127,6 +133,8 @@ pub(in crate::planning) fn order(
         verdict.estimate = Some(match measured {
             Some((m, source)) => {
                 let [nanoseconds, low, high] = m.ns;
+                let spread = if source == ChosenBy::OtherMachine { ELSEWHERE } else { 1.0 };
+                let (low, high) = (low / spread, high * spread);
                 Estimate { nanoseconds, low, high, source, like: None }
             }
             None => nearest::carry_over(&neighbours, verdict.kernel, cost.nanoseconds),

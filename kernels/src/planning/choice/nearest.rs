@@ -45,17 +45,27 @@ pub(super) struct Neighbour<'e> {
 
 /// The problems to ask about this one, the nearest first: those like it, else the same with other numbers of threads.
 pub(super) fn neighbours<'e>(sources: Sources<'e>, key: &Key, request: &Request<'_>) -> Vec<Neighbour<'e>> {
-    let entries = || sources.all().flat_map(|(choices, _)| choices.entries());
     let of_kind = |e: &&'e Entry| e.key.dtype == key.dtype && e.key.isa == key.isa;
     let here = Features::of(&key.problem);
-    let mut near: Vec<(f64, &Entry, ChosenBy)> = entries()
-        .filter(of_kind)
-        .filter(|e| e.key.threads == key.threads)
-        .filter_map(|e| Some((here.distance(&Features::of(&e.key.problem))?, e, ChosenBy::Nearest)))
-        .filter(|(distance, ..)| *distance <= RADIUS)
-        .collect();
+    let like_it = |elsewhere: bool| {
+        let source = if elsewhere { ChosenBy::OtherMachine } else { ChosenBy::Nearest };
+        let entries = sources.all().filter(move |(choices, _)| choices.elsewhere() == elsewhere);
+        entries
+            .flat_map(|(choices, _)| choices.entries())
+            .filter(of_kind)
+            .filter(|e| e.key.threads == key.threads)
+            .filter_map(|e| Some((here.distance(&Features::of(&e.key.problem))?, e, source)))
+            .filter(|(distance, ..)| *distance <= RADIUS)
+            .collect::<Vec<_>>()
+    };
+    let mut near: Vec<(f64, &Entry, ChosenBy)> = like_it(false);
     if near.is_empty() {
-        let same = entries().filter(of_kind).filter(|e| e.key.problem == key.problem);
+        // Times of two machines are not mixed.
+        near = like_it(true);
+    }
+    if near.is_empty() {
+        let entries = sources.all().flat_map(|(choices, _)| choices.entries());
+        let same = entries.filter(of_kind).filter(|e| e.key.problem == key.problem);
         near = same
             .map(|e| {
                 ((e.key.threads as f64 / key.threads as f64).log2().abs() / 2.0, e, ChosenBy::OtherThreads)

@@ -117,18 +117,26 @@ def roofs(all_runs):
                 best[key] = tuple(map(max, zip(found, best.get(key, found))))
     text = ("//! What recorded runs say of machines, and of predictions. Written by scripts/ship-choices.py: do not edit.\n\n"
             "/// Machine, instruction set; f32 GFLOP/s, and GB/s from DRAM and the level-2 cache, of one core.\n"
-            f"pub(super) const MEASURED: [(&str, &str, [f64; 3]); {len(best)}] =\n    [")
-    rows = [f'("{machine}", "{isa}", {json.dumps([float(f"{x:.3g}") for x in values])})' for (machine, isa), values in sorted(best.items())]
-    return text + ", ".join(rows) + "];\n"
+            f"pub(super) const MEASURED: [(&str, &str, [f64; 3]); {len(best)}] = [\n")
+    rows = [f'    ("{machine}", "{isa}", {json.dumps([float(f"{x:.3g}") for x in values])}),\n' for (machine, isa), values in sorted(best.items())]
+    return text + "".join(rows) + "];\n"
 
 
 def spreads(all_runs):
-    """Of each kernel: root mean square of the logarithm of measured over predicted time, with a prior of three at 0.3."""
-    errors = {}
-    for _, measurements in all_runs:
+    """Of each kernel: root mean square of the logarithm of measured over predicted time, with a prior of three at 0.3. What all
+    kernels on a machine have in common is taken out: a machine that was not known when it was measured is as a whole
+    faster or slower than predicted, which decides nothing."""
+    by_machine = {}
+    for header, measurements in all_runs:
         for m in measurements:
             if m.get("peer") is None and m.get("verified") and m.get("predicted_ns") and m["stopped"] != "once":
-                errors.setdefault(m["kernel"], []).append(math.log(m["q1_ns"] / m["predicted_ns"]))
+                error = math.log(m["q1_ns"] / m["predicted_ns"])
+                by_machine.setdefault(fingerprint(header["machine"]), []).append((m["kernel"], error))
+    errors = {}
+    for found in by_machine.values():
+        mean = sum(error for _, error in found) / len(found)
+        for kernel, error in found:
+            errors.setdefault(kernel, []).append(error - mean)
     text = ("\n/// Two of three predictions of a kernel lie within this factor (logarithm) of the measured time.\n"
             f"pub(crate) const SPREADS: [(&str, f64); {len(errors)}] = [\n")
     for kernel, e in sorted(errors.items()):

@@ -1,7 +1,7 @@
 //! What a choice costs where it could not be measured: every layer is judged by a planner that never saw it.
 
 use tconv::planning::choice::{Candidate, Line};
-use tconv::{Choices, ChosenBy, Descriptor, Isa, Layout, Planner, Registry, Target};
+use tconv::{Choices, ChosenBy, Descriptor, Fingerprint, Isa, Layout, Planner, Registry, Target};
 
 use crate::cli::Failure;
 use crate::format::percent;
@@ -21,6 +21,8 @@ pub const WORST_LIMIT: f64 = 0.25;
 pub struct Source {
     /// Name of the file.
     pub name: String,
+    /// Fingerprint of the machine.
+    pub machine: String,
     /// Only kernels of ours, with warm caches.
     pub lines: Vec<Line>,
 }
@@ -30,7 +32,13 @@ impl Source {
     pub fn of(run: &RecordedRun) -> Self {
         let warm = run.measurements.iter().filter(|m| m.cache == "warm");
         let machine = run.header.machine.to_string();
-        Self { name: run.source.clone(), lines: lines::of_measurements(&machine, "patient", warm) }
+        let lines = lines::of_measurements(&machine, "patient", warm);
+        Self { name: run.source.clone(), machine, lines }
+    }
+
+    /// Whether the kernels of this process predict for its machine: predictions for another one cannot be judged by it.
+    pub fn is_predicted_here(&self) -> bool {
+        self.machine == Fingerprint::here() || Some(&*self.machine) == Fingerprint::recorded()
     }
 }
 

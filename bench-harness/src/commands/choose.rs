@@ -152,8 +152,17 @@ fn judge(args: &Args, context: &Context) -> Result<Outcome, Failure> {
         )));
     }
     let lines: Vec<&Line> = known.iter().flat_map(|s| &s.lines).collect();
+    let (sources, others): (Vec<&Source>, Vec<&Source>) =
+        if held_out.is_empty() { &known } else { &held_out }.iter().partition(|s| s.is_predicted_here());
+    if !others.is_empty() {
+        eprintln!(
+            "{} of {} runs are of machines that nothing is predicted for here: not judged",
+            others.len(),
+            others.len() + sources.len()
+        );
+    }
     let mut judged = Vec::new();
-    for source in if held_out.is_empty() { &known } else { &held_out } {
+    for source in sources {
         let cases = audit::judge(&source.lines, &lines, &context.registry)?;
         judged.push(Judged { name: source.name.clone(), open: source.lines.len() - cases.len(), cases });
     }

@@ -34,8 +34,9 @@ impl Fingerprint {
     }
 
     /// Of the recorded kinds of machines the one most like this: the longest common beginning of maker, family, model,
-    /// instruction set, caches and cores. Equal to [`Self::here`] where such a machine was recorded.
-    pub(crate) fn recorded() -> Option<&'static str> {
+    /// instruction set, caches and cores. Predictions and shipped choices are those of that kind. Equal to [`Self::here`]
+    /// where such a machine was recorded.
+    pub fn recorded() -> Option<&'static str> {
         static RECORDED: OnceLock<Option<&str>> = OnceLock::new();
         *RECORDED.get_or_init(|| most_like(Self::here(), MEASURED.iter().map(|(kind, ..)| *kind)))
     }

@@ -303,7 +303,8 @@ impl<
             }
             rows
         };
-        let near = pixel < FAR * lanes;
+        // Few registers hold no more addresses.
+        let near = const { S::REGISTER_COUNT >= 32 } && pixel < FAR * lanes;
         for t in self.first.clone() {
             let rows = rows_of(t);
             let ((to_a, steps_a), (to_b, steps_b)) = (place(self.a, t), place(self.b, t));

@@ -5,6 +5,8 @@
 //!  compiled in ┴─ Choices ─ like it? ─ nearest ── other number of threads ── cost model
 //! ```
 //!
+//! What is compiled in may be of another kind of machine, the most like this one: then it says so instead (`other machine`).
+//!
 //! A database holds one [`Line`] for a problem, with all its candidates. [`Estimate`]s order the kernels that agree to run a
 //! request: the same rule for every source, so that a plan can always say where its choice comes from. Look-ups read no
 //! file and no clock. A candidate whose kernel has another revision since is void; the others of its line stay.

@@ -5,7 +5,7 @@ how far these predictions are off.
     scripts/ship-choices.py             # writes kernels/src/planning/choice/shipped.jsonl and kernels/src/machine/measured.rs
     scripts/ship-choices.py --check     # fails where one of them is not what the recorded runs say
 
-Reads results/runs/*.jsonl. Of a problem that several runs measured, the youngest counts, whole. Shipped are the candidates within
+Reads results/runs/**/*.jsonl. Of a problem that several runs measured, the youngest counts, whole. Shipped are the candidates within
 three times the time of the fastest, and the names of the others: these never win, and the file is compiled into every program.
 """
 
@@ -57,7 +57,7 @@ def fingerprint(machine):
 def runs():
     """Header and measurements of every recorded run, the oldest first."""
     found = []
-    for path in sorted(RUNS.glob("*.jsonl")):
+    for path in sorted(RUNS.rglob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             if record["record"] == "header":

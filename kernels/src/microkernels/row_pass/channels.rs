@@ -10,18 +10,12 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{Line, RowPass, Weights};
-use crate::machine::prefetch;
 use crate::microkernels::activation::activate_vector;
 use crate::microkernels::row_tile::{PAIR, Sums};
 use crate::microkernels::vector::Float;
 
 /// Inputs of one step in one row: V positions, their offsets together.
 const INPUTS: usize = 8;
-
-/// Positions that lines are asked for before they are read and written.
-const AHEAD: usize = 16;
-/// Vectors from which on the channels of a position lie too far apart for that: measured, it made them slower.
-const FAR: usize = 4;
 
 /// As [`super::positions::Positions`]; V: positions of a step.
 pub(super) struct Channels<
@@ -148,22 +142,6 @@ impl<
             }
         }
         sums
-    }
-
-    /// Asks for what a later step reads in its first row, since the others were read for the output rows before, and for
-    /// what it writes.
-    #[inline(always)]
-    fn ask(&self, (row, step): (*const T, usize), to: [(*mut T, [usize; 2]); PAIR]) {
-        for v in 0..V {
-            prefetch::read(row.wrapping_add((Self::OFFSETS + v + AHEAD) * step));
-            for (to, [step, phase]) in to.into_iter().take(if YB > 0 { PAIR } else { 1 }) {
-                let to = to.wrapping_add((v + AHEAD) * step);
-                prefetch::write(to);
-                if X1 > 0 {
-                    prefetch::write(to.wrapping_add(phase));
-                }
-            }
-        }
     }
 
     /// Applies the activation to a step.
@@ -303,8 +281,6 @@ impl<
             }
             rows
         };
-        // Few registers hold no more addresses.
-        let near = const { S::REGISTER_COUNT >= 32 } && pixel < FAR * lanes;
         for t in self.first.clone() {
             let rows = rows_of(t);
             let ((to_a, steps_a), (to_b, steps_b)) = (place(self.a, t), place(self.b, t));
@@ -316,9 +292,6 @@ impl<
                 // SAFETY: inside the row, or zeros beside it; outputs that there are.
                 unsafe {
                     if (from..to).contains(&q) {
-                        if near {
-                            self.ask(inner[0], [(at_a, steps_a), (at_b, steps_b)]);
-                        }
                         let inputs =
                             inner.map(|(row, step)| std::array::from_fn(|i| row.wrapping_add(i * step)));
                         let sums = self.sums(simd, inputs, weights, bias);

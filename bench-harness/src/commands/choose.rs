@@ -178,7 +178,12 @@ fn judge(args: &Args, context: &Context) -> Result<Outcome, Failure> {
     if !args.output.json {
         output::print(&audit::text(&judged, SHOWN))?;
         let limits = format!("mean {}, worst {}", format::percent(MEAN_LIMIT), format::percent(args.worst));
-        output::print(&format!("\nlimits ({limits}): {}\n", if holds { "kept" } else { "not kept" }))?;
+        let verdict = match (judged.is_empty(), holds) {
+            (true, _) => "nothing judged",
+            (false, true) => "kept",
+            (false, false) => "not kept",
+        };
+        output::print(&format!("\nlimits ({limits}): {verdict}\n"))?;
     }
     Ok(if holds { Outcome::Good } else { Outcome::Bad })
 }

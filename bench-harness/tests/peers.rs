@@ -21,18 +21,13 @@ fn descriptor(layout: &str) -> Descriptor {
 fn answers(descriptor: &Descriptor, name: &str) -> [PathBuf; 2] {
     let nchw = descriptor.problem.with_layout(Layout::Nchw);
     let geometry = Geometry::new(&nchw).unwrap();
-    let mut buffers = Buffers::<f32>::new(&geometry, Structure::General, SEED).unwrap();
+    let buffers = Buffers::<f32>::new(&geometry, Structure::General, SEED).unwrap();
     let (problem, plane) = (descriptor.problem, geometry.input_plane());
     let layout = problem.layout();
-    buffers.input = tconv_bench::data::from_layout(
-        std::mem::take(&mut buffers.input),
-        layout,
-        problem.in_channels(),
-        plane,
-    );
+    let input = tconv_bench::data::from_layout(buffers.input.to_vec(), layout, problem.in_channels(), plane);
     let plan = Planner::new().plan::<f32>(&nchw, Weights::new(&buffers.weights), Epilogue::NONE).unwrap();
     let mut output = vec![0.0; geometry.output_len()];
-    plan.execute(&buffers.input, &mut output).unwrap();
+    plan.execute(&input, &mut output).unwrap();
     let file = |what: &str, output: &[f32]| {
         let path =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}-{what}", std::process::id()));

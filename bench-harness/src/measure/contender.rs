@@ -2,7 +2,7 @@
 
 use std::cell::{Ref, RefCell};
 
-use tconv::machine::scratch::filled_vec;
+use tconv::machine::scratch::AlignedVec;
 use tconv::{Bytes64, Element, Error, Geometry, Plan, Structure};
 
 use super::block::{Block, Crew};
@@ -29,43 +29,47 @@ pub trait Contender {
     }
 }
 
-/// Input, weights, output and scratch of one workload, shared by all its contenders, so that no one has better pages.
+/// Input, weights, output and scratch of one workload, shared by all its contenders, so that no one has better pages. They begin on
+/// cache lines, as tensors do in the libraries that they are compared with.
 #[derive(Debug)]
 pub struct Buffers<T> {
     /// The input.
-    pub input: Vec<T>,
+    pub input: AlignedVec<T>,
     /// `[Cin, Cout/groups, kernel…]`.
-    pub weights: Vec<T>,
+    pub weights: AlignedVec<T>,
     work: RefCell<Work<T>>,
 }
 
 /// What a run writes: one contender runs at a time.
 #[derive(Debug)]
 struct Work<T> {
-    output: Vec<T>,
+    output: AlignedVec<T>,
     scratch: Vec<Bytes64>,
 }
 
 impl<T: Element> Buffers<T> {
     /// Random input and weights in −1..1, by `seed`, or weights of another structure; everything is touched.
     pub fn new(geometry: &Geometry, structure: Structure, seed: u64) -> Result<Self, Error> {
+        let mut output = AlignedVec::tensor("output", geometry.output_len())?;
+        output.fill(T::from_f64(f64::NAN));
         Ok(Self {
             input: Self::uniform(geometry.input_len(), seed)?,
             weights: match structure {
                 Structure::General => Self::uniform(geometry.weight_len(), seed ^ 1)?,
-                Structure::Separable => data::cast(&data::bilinear(geometry)),
+                Structure::Separable => {
+                    let mut weights = AlignedVec::tensor("weights", geometry.weight_len())?;
+                    weights.copy_from_slice(&data::cast(&data::bilinear(geometry)));
+                    weights
+                }
             },
-            work: RefCell::new(Work {
-                output: filled_vec("output", geometry.output_len(), T::from_f64(f64::NAN))?,
-                scratch: Vec::new(),
-            }),
+            work: RefCell::new(Work { output, scratch: Vec::new() }),
         })
     }
 
     /// Random numbers in −1..1.
-    pub fn uniform(len: usize, seed: u64) -> Result<Vec<T>, Error> {
+    pub fn uniform(len: usize, seed: u64) -> Result<AlignedVec<T>, Error> {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut data = filled_vec("random data", len, T::default())?;
+        let mut data = AlignedVec::tensor("random data", len)?;
         data.iter_mut().for_each(|x| *x = T::from_f64(random.f64() * 2.0 - 1.0));
         Ok(data)
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tconv::machine::scratch::AlignedVec;
 use tconv::{Descriptor, Element, Error, Exactness, Geometry, Plan, Planner, Weights};
 
 use super::block::Crew;
@@ -188,7 +189,7 @@ impl From<Error> for Ended {
 /// What does not change from one sitting to the next.
 struct Setting<T> {
     geometry: Geometry,
-    bias: Option<Vec<T>>,
+    bias: Option<AlignedVec<T>>,
     expected: Expected,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tconv::machine::scratch::filled_vec;
+use tconv::machine::scratch::AlignedVec;
 use tconv::{
     Cost, Declined, Descriptor, Element, Error, Geometry, Kernel, Plan, Planner, Variant, Verdict, Weights,
 };
@@ -334,7 +334,7 @@ impl Job<'_> {
             let input = &buffers.input;
             let call = || -> Result<(), Error> {
                 let plan = planner.plan::<T>(problem, weights, epilogue)?;
-                let mut output = filled_vec("output", plan.geometry().output_len(), T::default())?;
+                let mut output = AlignedVec::tensor("output", plan.geometry().output_len())?;
                 plan.execute(input, &mut output)?;
                 std::hint::black_box(output);
                 Ok(())

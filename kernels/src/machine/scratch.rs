@@ -79,7 +79,7 @@ pub fn filled_vec<T: Clone>(what: &'static str, len: usize, value: T) -> Result<
     Ok(data)
 }
 
-/// Elements that start on a cache line: packed weights.
+/// Elements that start on a cache line: packed weights, or tensors as frameworks keep them.
 #[derive(Debug, Clone)]
 pub struct AlignedVec<T> {
     units: Vec<Bytes64>,
@@ -88,14 +88,23 @@ pub struct AlignedVec<T> {
 }
 
 impl<T: Element> AlignedVec<T> {
-    /// `len` zeros, or [`Error::OutOfMemory`].
+    /// `len` zeros for packed weights, or [`Error::OutOfMemory`].
     pub fn zeroed(what: &'static str, len: usize) -> Result<Self, Error> {
+        Self::with(what, len, advise_huge_pages)
+    }
+
+    /// `len` zeros for a tensor, or [`Error::OutOfMemory`]: in pages like any other memory.
+    pub fn tensor(what: &'static str, len: usize) -> Result<Self, Error> {
+        Self::with(what, len, |_| ())
+    }
+
+    fn with(what: &'static str, len: usize, advise: impl FnOnce(&Vec<Bytes64>)) -> Result<Self, Error> {
         let count = slot_units::<T>(len);
         let mut units = Vec::new();
         units
             .try_reserve_exact(count)
             .map_err(|_| Error::OutOfMemory { what, bytes: count.saturating_mul(size_of::<Bytes64>()) })?;
-        advise_huge_pages(&units);
+        advise(&units);
         units.resize(count, bytemuck::Zeroable::zeroed());
         Ok(Self { units, len, element: std::marker::PhantomData })
     }

@@ -208,10 +208,10 @@ impl<T: Float> Reads<'_, T> {
                 let on = self.start + z * self.steps[0] + y * self.steps[1];
                 let pixels = starts.map(|s| first.wrapping_add(s + on));
                 macro_rules! add {
-                    ($pixels:expr; $first:literal $both:literal $second:literal) => {
+                    ($pixels:expr; $first:literal $both:literal $second:literal; $asked:tt) => {
                         // SAFETY: as promised; and `Columns::new` saw that the weights are exactly these.
                         unsafe {
-                            self.add::<S, V, C, R, $first, $both, $second>(
+                            self.add::<S, V, C, R, $first, $both, $second, $asked>(
                                 simd,
                                 $pixels,
                                 &mut weights,
@@ -224,15 +224,17 @@ impl<T: Float> Reads<'_, T> {
                 }
                 // As `windows_inside` says.
                 match self.windows {
-                    [1, 1, 1] => add!(pixels; 1 1 1),
-                    [0, 1, 1] => add!(pixels; 0 1 1),
-                    [1, 1, 0] => add!(pixels; 1 1 0),
+                    [1, 1, 1] => add!(pixels; 1 1 1; 2),
+                    [0, 1, 1] => add!(pixels; 0 1 1; 2),
+                    [1, 1, 0] => add!(pixels; 1 1 0; 2),
+                    // No other loop would ask for the other rows.
+                    [0, 1, 0] => add!(pixels; 0 1 0; MOST_CHANNELS),
                     [first, both, second] => {
                         let mut pixels = pixels;
                         macro_rules! each {
                             ($count:expr; $($window:literal)*) => {
                                 for _ in 0..$count {
-                                    add!(pixels; $($window)*);
+                                    add!(pixels; $($window)*; 1);
                                     pixels = pixels.map(|p| p.wrapping_add(1));
                                 }
                             };
@@ -247,7 +249,8 @@ impl<T: Float> Reads<'_, T> {
     }
 
     /// Adds the products of one tap along z and y with windows that follow one another: 0 or 1 of the first phase alone, of
-    /// both, of the second alone.
+    /// both, of the second alone. Meanwhile it asks for lines of ASKED rows of outputs, as far
+    /// as there is time.
     ///
     /// # Safety
     /// For every channel, V vectors lie inside the input from `pixels` on for each of the windows, and C weights for each window and
@@ -261,6 +264,7 @@ impl<T: Float> Reads<'_, T> {
         const FIRST: usize,
         const BOTH: usize,
         const SECOND: usize,
+        const ASKED: usize,
     >(
         &self,
         simd: S,
@@ -272,9 +276,20 @@ impl<T: Float> Reads<'_, T> {
     ) {
         let mut hint = hints.at;
         hints.at = hints.at.wrapping_add(hints.steps[0]);
-        // A long step of a large tile has time for two.
-        let asked = const { if FIRST + BOTH + SECOND > 1 && V > 2 { 2 } else { 1 } };
-        let rows = [ask.next_row(), if asked > 1 { ask.next_row() } else { ask.to }];
+        // All, or two where a step of a large tile is long.
+        let asked = const {
+            if ASKED == MOST_CHANNELS {
+                C
+            } else if V > 2 && ASKED <= C {
+                ASKED
+            } else {
+                1
+            }
+        };
+        let mut rows = [ask.to; MOST_CHANNELS];
+        for row in &mut rows[..asked] {
+            *row = ask.next_row();
+        }
         for channel in 0..self.channels {
             prefetch::read(hint);
             hint = hint.wrapping_add(hints.steps[1]);

@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::ahead::Ahead;
 use super::blocking::Blocking;
 use super::pack::{Columns, Place};
-use super::run::{Ahead, PreparedPixelLanes};
+use super::run::PreparedPixelLanes;
 use crate::error::Error;
 use crate::machine::parallel::SharedOutput;
 use crate::machine::scratch::filled_vec;

@@ -6,6 +6,7 @@
 //! with the zeros between them shared, so that vectors may run on across row ends and narrow images waste no lanes. A row
 //! of outputs is finished by interleaving the S phases: one or two shuffles for each vector, no transposition.
 
+mod ahead;
 mod axis;
 mod blocking;
 mod direct;

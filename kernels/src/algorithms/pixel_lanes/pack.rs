@@ -142,17 +142,18 @@ pub struct Place {
 }
 
 /// The inputs of one axis that some positions read.
-struct Window {
+pub struct Window {
     /// Those before the first that exists.
     before: usize,
     /// Those that exist.
-    inside: Range<usize>,
+    pub inside: Range<usize>,
     /// All.
     len: usize,
 }
 
 impl Window {
-    fn new(axis: &PositionAxis, positions: &Range<usize>) -> Self {
+    /// Those of `positions`.
+    pub fn new(axis: &PositionAxis, positions: &Range<usize>) -> Self {
         let first = positions.start as i64 + axis.reach.start;
         let end = positions.end as i64 - 1 + axis.reach.end;
         let begin = first.clamp(0, axis.input as i64);

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::ahead::Ahead;
 use super::axis::PositionAxis;
 use super::blocking::Blocking;
 use super::direct::{Block, Direct, Vector};
@@ -19,7 +20,6 @@ use crate::microkernels::pixel_tile::{Hints, MOST_COLUMNS, MOST_VECTORS, PixelOp
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
-use crate::problem::problem::Layout;
 
 /// Boxes of a column block, at most: an axis has three runs.
 const MOST_BOXES: usize = 9;
@@ -62,6 +62,26 @@ impl<T: Float> PreparedPixelLanes<T> {
     }
 }
 
+impl<T> PreparedPixelLanes<T> {
+    /// Which positions a task has.
+    fn place(&self, task: usize) -> Place {
+        let b = &self.blocking;
+        let ([tz, ty, tx], task) = (b.tasks(), task / b.parts);
+        let (x, task) = (task % tx, task / tx);
+        let (y, task) = (task % ty, task / ty);
+        let (z, task) = (task % tz, task / tz);
+        let [_, ay, ax] = &b.axes;
+        let part_of = |positions: usize, i: usize, step: usize| i * step..((i + 1) * step).min(positions);
+        Place {
+            n: task / b.groups,
+            group: task % b.groups,
+            z,
+            y: part_of(ay.positions, y, b.rows),
+            x: part_of(ax.positions, x, b.width),
+        }
+    }
+}
+
 impl<T: Float> Prepared for PreparedPixelLanes<T> {
     fn scratch(&self) -> Scratch {
         self.scratch
@@ -71,22 +91,11 @@ impl<T: Float> Prepared for PreparedPixelLanes<T> {
         let input = T::slice(&input).expect("checked by the plan");
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let (b, batch) = (&self.blocking, self.geometry.problem().batch());
-        let [tz, ty, tx] = b.tasks();
         parallel::run_scratch(self.threads, scratch, b.slot(), b.all_tasks(batch), |slot, task| {
-            let (part, task) = (task % b.parts, task / b.parts);
-            let (x, task) = (task % tx, task / tx);
-            let (y, task) = (task % ty, task / ty);
-            let (z, task) = (task % tz, task / tz);
-            let [_, ay, ax] = &b.axes;
-            let part_of = |positions: usize, i: usize, step: usize| i * step..((i + 1) * step).min(positions);
-            let place = Place {
-                n: task / b.groups,
-                group: task % b.groups,
-                z,
-                y: part_of(ay.positions, y, b.rows),
-                x: part_of(ax.positions, x, b.width),
-            };
-            self.isa.enter(Task { plan: self, input, output, slot, place, part });
+            let (next, count) = (task + self.threads, b.all_tasks(batch));
+            let next = (next < count).then(|| self.place(next));
+            let (place, part) = (self.place(task), task % b.parts);
+            self.isa.enter(Task { plan: self, input, output, slot, place, next, part });
         });
     }
 
@@ -122,6 +131,8 @@ struct Task<'a, 'o, T> {
     output: SharedOutput<'o, T>,
     slot: &'a mut [T],
     place: Place,
+    /// What this worker is likely to do next.
+    next: Option<Place>,
     part: usize,
 }
 
@@ -130,12 +141,12 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { plan, input, output, slot, place, part } = self;
+        let Self { plan, input, output, slot, place, next, part } = self;
         let b = &plan.blocking;
         let (slab, sums) = slot.split_at_mut(b.slab);
         fill(simd, &plan.geometry, b, &place, input, slab);
         let blocks = b.blocks();
-        let mut ahead = Ahead::new(plan, &place, input);
+        let mut ahead = Ahead::new(plan, &place, next.as_ref(), input);
         if b.direct {
             let of = blocks * part / b.parts..blocks * (part + 1) / b.parts;
             return Direct { plan, place: &place, slab, output }.run(simd, of, &mut ahead);
@@ -265,55 +276,5 @@ impl<T: Float> Chunk<'_, T> {
             }
             vector += wide;
         }
-    }
-}
-
-/// The inputs that the next task on this thread reads beside those of this one: asked for while the tiles run.
-pub struct Ahead<T> {
-    hints: Hints<T>,
-    /// Taps' worth of lines that are left.
-    left: usize,
-}
-
-impl<T: Float> Ahead<T> {
-    fn new(plan: &PreparedPixelLanes<T>, place: &Place, input: &[T]) -> Self {
-        let (g, b) = (&plan.geometry, &plan.blocking);
-        let p = g.problem();
-        let [_, ay, ax] = &b.axes;
-        let line = 64 / size_of::<T>();
-        // The rows that follow, or the first ones of the next group or image.
-        let end = place.y.end as i64 - 1 + ay.reach.end;
-        let (row, next) =
-            if place.y.end < ay.positions { (end.clamp(0, ay.input as i64) as usize, 0) } else { (0, 1) };
-        let image = place.n * b.groups + place.group + next;
-        let (n, group) = (image / b.groups, image % b.groups);
-        if ax.positions > b.width
-            || n >= p.batch()
-            || row >= ay.input
-            || b.parts > 1
-            || g.input_len() * size_of::<T>() < 1 << 20
-        {
-            return Self { hints: Hints::none(input), left: 0 };
-        }
-        let at = g.input_at(n, group * b.group_in, [0, row, 0]);
-        let elements = b.rows.min(ay.input - row) * ax.input;
-        let (steps, left) = match p.layout() {
-            Layout::Nchw => ([line, g.input_plane()], elements.div_ceil(line)),
-            Layout::Nhwc => {
-                ([line * b.group_in, line], (elements * p.in_channels()).div_ceil(line * b.group_in))
-            }
-        };
-        Self { hints: Hints { at: input[at..].as_ptr(), steps }, left }
-    }
-
-    /// For a tile of so many taps.
-    pub fn next(&mut self, taps: usize, none: Hints<T>) -> Hints<T> {
-        if self.left == 0 {
-            return none;
-        }
-        let hints = self.hints;
-        self.left = self.left.saturating_sub(taps);
-        self.hints.at = hints.at.wrapping_add(taps * hints.steps[0]);
-        hints
     }
 }

@@ -89,15 +89,28 @@ struct Weights<W, const YA: usize, const YB: usize, const X0: usize, const X1: u
     b1: [[W; X1]; YB],
 }
 
-impl<W: Copy, const YA: usize, const YB: usize, const X0: usize, const X1: usize> Weights<W, YA, YB, X0, X1> {
-    /// The same of every weight.
+impl<T: Float, const YA: usize, const YB: usize, const X0: usize, const X1: usize> Weights<T, YA, YB, X0, X1> {
+    /// Each of them in all lanes. Not by `map`: a closure does not have the instruction set, and every weight would be a call.
     #[inline(always)]
-    fn map<V>(&self, f: impl Fn(W) -> V) -> Weights<V, YA, YB, X0, X1> {
+    fn splat<S: Simd>(&self, simd: S) -> Weights<T::Vector<S>, YA, YB, X0, X1> {
+        #[inline(always)]
+        fn all<T: Float, S: Simd, const Y: usize, const X: usize>(
+            simd: S,
+            weights: &[[T; X]; Y],
+        ) -> [[T::Vector<S>; X]; Y] {
+            let mut vectors = [[T::splat(simd, T::default()); X]; Y];
+            for y in 0..Y {
+                for x in 0..X {
+                    vectors[y][x] = T::splat(simd, weights[y][x]);
+                }
+            }
+            vectors
+        }
         Weights {
-            a0: self.a0.map(|row| row.map(&f)),
-            a1: self.a1.map(|row| row.map(&f)),
-            b0: self.b0.map(|row| row.map(&f)),
-            b1: self.b1.map(|row| row.map(&f)),
+            a0: all(simd, &self.a0),
+            a1: all(simd, &self.a1),
+            b0: all(simd, &self.b0),
+            b1: all(simd, &self.b1),
         }
     }
 }

@@ -274,7 +274,7 @@ impl<
         // One vector: the weights stay in registers. Two, where registers are few: they are broadcast from memory each time,
         // which the compiler would do once and for all, only to keep them in memory as whole vectors.
         let stored = if V == 1 { &stored } else { std::hint::black_box(&stored) };
-        let weights = (stored.map(|w| T::splat(simd, w)), stored);
+        let weights = (stored.splat(simd), stored);
         // In registers: what is stored might be the operands, for all that the compiler knows.
         let (plain, ask, pitch, height, row_step) = (o.plain, o.ask, o.pitch, o.height, o.row_step);
         let (a_step, b_step) = (self.a.steps[2], self.b.steps[2]);

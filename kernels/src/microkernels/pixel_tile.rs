@@ -179,7 +179,10 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
         }
         let mut weights = o.weights.as_ptr();
         let mut hints = o.hints.at;
-        let first = starts.map(|s| o.input[o.input_start + s..].as_ptr());
+        let mut first = [o.input.as_ptr(); V];
+        for v in 0..V {
+            first[v] = o.input[o.input_start + starts[v]..].as_ptr();
+        }
         for z in 0..o.taps[0] {
             for y in 0..o.taps[1] {
                 for x in 0..o.taps[2] {

@@ -78,9 +78,9 @@ impl<T: Float> Fourier<T> {
             to.copy_from_slice(&window[2 * from..2 * from + 2]);
         }
         self.butterflies(simd, work);
-        let twice = |v| add(simd, v, v);
-        put(0, twice(add(simd, work[0], work[1])));
-        put(1, twice(sub(simd, work[0], work[1])));
+        let (sum, difference) = (add(simd, work[0], work[1]), sub(simd, work[0], work[1]));
+        put(0, add(simd, sum, sum));
+        put(1, add(simd, difference, difference));
         let mut bin = |k: usize, re, im| {
             put(point_of(k), add(simd, re, im));
             put(point_of(k) + 1, re);
@@ -112,7 +112,7 @@ impl<T: Float> Fourier<T> {
         let (first, last) = (get(0), get(1));
         put(work, 0, add(simd, first, last), sub(simd, first, last));
         let bin = |k: usize| {
-            let [p, q, r] = [0, 1, 2].map(|i| get(point_of(k) + i));
+            let (p, q, r) = (get(point_of(k)), get(point_of(k) + 1), get(point_of(k) + 2));
             [sub(simd, p, r), add(simd, p, q)]
         };
         for k in 1..=half / 2 {
@@ -167,7 +167,8 @@ fn apart<T: Float, S: Simd>(
 /// z · w.
 #[inline(always)]
 fn rotate<T: Float, S: Simd>(simd: S, z: [T::Vector<S>; 2], w: [T; 2]) -> [T::Vector<S>; 2] {
-    let [re, im] = w.map(|w| T::splat(simd, w));
+    // Not by `map`: a closure does not have the instruction set.
+    let (re, im) = (T::splat(simd, w[0]), T::splat(simd, w[1]));
     let minus = T::splat(simd, T::from_f64(-w[1].to_f64()));
     [
         T::mul_add(simd, z[0], re, <T as Float>::mul(simd, z[1], minus)),

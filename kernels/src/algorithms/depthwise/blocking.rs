@@ -59,8 +59,10 @@ pub struct Blocking {
     /// Output rows (z and y) of one piece, and pieces along them.
     pub rows: usize,
     pub row_pieces: usize,
-    /// Channels, or vectors of channels.
+    /// Channels, or vectors of channels; so many of them lie side by side in a pass; and how many such sides there are.
     pub units: usize,
+    pub side: usize,
+    pub sides: usize,
     /// See [`Blocking::first_channel`].
     last_shift: usize,
     /// Pieces of one task.
@@ -146,9 +148,21 @@ impl Blocking {
         } else {
             ((Self::predicted_ns(request) / GRAIN_NS) as usize).clamp(1, TASKS_PER_THREAD * threads)
         };
-        let outer = p.batch() * units * x_pieces;
+        let together = in_place && lanes_are == Lanes::Channels;
+        let side = match together {
+            // Channels that two units share are written by one pass.
+            true if last_shift > 0 => units,
+            // As few sides as feed all threads.
+            true => {
+                let others = p.batch() * x_pieces * output_rows.div_ceil(4 * PAIR);
+                units.div_ceil(wanted.div_ceil(others.max(1)).clamp(1, units))
+            }
+            false => 1,
+        };
+        let sides = units.div_ceil(side.max(1));
+        let outer = p.batch() * sides * x_pieces;
         // Vectors of channels share cache lines: all of them soon after one another.
-        let near = if unit > 1 && units > 1 {
+        let near = if unit > 1 && sides > 1 {
             let row = (positions * ax.axis.stride * p.out_channels() * size).max(1);
             output_rows.div_ceil((NEAR_BYTES / row).max(4 * PAIR))
         } else {
@@ -157,11 +171,7 @@ impl Blocking {
         let row_pieces = wanted.div_ceil(outer.max(1)).max(near).min(output_rows.div_ceil(4 * PAIR)).max(1);
         let rows = output_rows.div_ceil(row_pieces).next_multiple_of(PAIR);
         let row_pieces = output_rows.div_ceil(rows);
-        let mut pieces = (outer * row_pieces).div_ceil(wanted).max(1);
-        if last_shift > 0 {
-            // Channels that two units share are written by one task.
-            pieces = pieces.next_multiple_of(units);
-        }
+        let pieces = (outer * row_pieces).div_ceil(wanted).max(1);
         Self {
             form,
             in_place,
@@ -181,6 +191,8 @@ impl Blocking {
             rows,
             row_pieces,
             units,
+            side,
+            sides,
             last_shift,
             pieces,
             tasks: (outer * row_pieces).div_ceil(pieces),

@@ -140,7 +140,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let Self { plan, input, output, slot, pieces } = self;
         let (g, b) = (&plan.geometry, &plan.blocking);
         let [_, height, _] = g.output();
-        let all = g.problem().batch() * b.units * b.row_pieces * b.x_pieces;
+        let all = g.problem().batch() * b.sides * b.row_pieces * b.x_pieces;
         let (rows, phases) = slot.split_at_mut(b.rows_len);
         let mut cleared = None;
         if b.form.is_some() {
@@ -150,15 +150,18 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             // Channels of a position lie together: all of them before the next positions.
             let (inner, piece) = match b.lanes_are {
                 Lanes::Positions => (0, piece),
-                Lanes::Channels => (piece % b.units, piece / b.units),
+                Lanes::Channels => (piece % b.sides, piece / b.sides),
             };
             let (x, rest) = (piece % b.x_pieces, piece / b.x_pieces);
             let (r, rest) = (rest % b.row_pieces, rest / b.row_pieces);
-            let (unit, image) = match b.lanes_are {
-                Lanes::Positions => (rest % b.units, rest / b.units),
+            let (side, image) = match b.lanes_are {
+                Lanes::Positions => (rest % b.sides, rest / b.sides),
                 Lanes::Channels => (inner, rest),
             };
-            let channel = b.first_channel(unit);
+            // Vectors of channels that passes make together.
+            let unit = side * b.side;
+            let units = b.side.min(b.units - unit);
+            let (channel, last) = (b.first_channel(unit), b.first_channel(unit + units - 1));
             let mut piece = Piece {
                 plan,
                 input,
@@ -166,7 +169,8 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 image,
                 channel,
                 packed: unit * b.unit,
-                channels: b.unit.min(g.problem().out_channels() - channel),
+                units,
+                channels: (last - channel + b.unit).min(g.problem().out_channels() - channel),
                 x: x * b.positions..(x + 1) * b.positions,
                 rows: &mut *rows,
                 phases: &mut *phases,
@@ -204,6 +208,8 @@ pub struct Piece<'a, 'o, T> {
     pub channels: usize,
     /// Where weights and bias of the first channel lie, in channels.
     pub packed: usize,
+    /// Vectors of channels, or 1.
+    pub units: usize,
     pub x: Range<usize>,
     /// Where there is a form, what it spares; then the ring of padded rows.
     pub rows: &'a mut [T],

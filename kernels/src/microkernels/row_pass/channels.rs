@@ -1,6 +1,8 @@
 //! Passes whose lanes are the channels of one position.
 //!
-//! A step makes V neighbouring positions. The first and the last step of a row read zeros for what lies beside it.
+//! A step makes V neighbouring positions. The first and the last step of a row read zeros for what lies beside it. Vectors of
+//! channels lie side by side: a few positions of all of them come before the next positions, so that memory is read and written
+//! in its order.
 
 // The loops over taps, phases and vectors index several arrays in step, and unroll as they are.
 #![allow(clippy::needless_range_loop)]
@@ -16,6 +18,9 @@ use crate::microkernels::vector::Float;
 
 /// Inputs of one step in one row: V positions, their offsets together.
 const INPUTS: usize = 8;
+
+/// Positions of one vector of channels before the next vector.
+const BLOCK: usize = 16;
 
 /// As [`super::positions::Positions`]; V: positions of a step.
 pub(super) struct Channels<
@@ -62,37 +67,45 @@ impl<
         assert!(X1 == 0 || second <= first && first - second <= 1);
         assert!(o.ring.is_power_of_two() && o.width > 0);
         let rows = o.height.min(o.ring);
-        assert!(rows == 0 || (rows - 1) * o.pitch + (o.width - 1) * o.pixel + lanes <= o.rows.len());
+        // Vectors side by side: none begins after the last one, which reaches farthest.
+        assert!(o.units > 0 && (o.units == 1 || o.channels == lanes));
+        let before = o.units - 1;
+        assert!(before.saturating_sub(1) * lanes <= o.last_unit);
+        let reach = o.last_unit + lanes;
+        assert!(rows == 0 || (rows - 1) * o.pitch + (o.width - 1) * o.pixel + reach <= o.rows.len());
         assert!(o.zeros.len() >= lanes);
         let ([ya, yb], y_step) = o.y_weights;
         let ([x0, x1], x_step) = o.x_weights;
         let y = (ya + (YA - 1) * y_step).max(if YB > 0 { yb + (YB - 1) * y_step } else { 0 });
         let x = (x0 + (X0 - 1) * x_step).max(if X1 > 0 { x1 + (X1 - 1) * x_step } else { 0 });
-        assert!(y + x + lanes <= o.weights.len() && o.bias.len() >= lanes);
+        assert!(before * o.unit_weights + y + x + lanes <= o.weights.len());
+        assert!(before * lanes + lanes <= o.bias.len());
         assert!(o.channels <= lanes);
         for line in [self.a, self.b] {
             // Position after position, phase after phase; the last may lack its second phase.
             let [step, phase, _] = line.steps;
             let last = if X1 > 0 && second == first { phase } else { 0 };
-            assert!(line.holds((first - 1) * step + last + o.channels));
+            assert!(line.holds((first - 1) * step + last + o.last_unit + o.channels));
         }
     }
 
-    /// All weights of one row and one phase.
+    /// All weights of vector `unit` in one row and one phase.
     #[inline(always)]
     fn weights<S: Simd, const Y: usize, const X: usize>(
         &self,
         simd: S,
+        unit: usize,
         row: usize,
         phase: usize,
     ) -> [[T::Vector<S>; X]; Y] {
         let o = self.operands;
+        let first = o.weights.as_ptr().wrapping_add(unit * o.unit_weights);
         let mut weights = [[T::splat(simd, T::default()); X]; Y];
         for (m, weights) in weights.iter_mut().enumerate() {
             for (j, weight) in weights.iter_mut().enumerate() {
                 let at = o.y_weights.0[row] + m * o.y_weights.1 + o.x_weights.0[phase] + j * o.x_weights.1;
                 // SAFETY: inside, as `check` found.
-                *weight = unsafe { o.weights.as_ptr().add(at).cast::<T::Vector<S>>().read_unaligned() };
+                *weight = unsafe { first.add(at).cast::<T::Vector<S>>().read_unaligned() };
             }
         }
         weights
@@ -252,16 +265,6 @@ impl<
         let to = inside.next_multiple_of(V).clamp(from, complete.max(from));
         // SAFETY: nobody reads what is written there.
         let dust = unsafe { o.dust.slice_ptr(0, lanes) };
-        let bias: T::Vector<S> = T::load(simd, o.bias);
-        let stored = Weights {
-            a0: self.weights(simd, 0, 0),
-            a1: self.weights(simd, 0, 1),
-            b0: self.weights(simd, 1, 0),
-            b1: self.weights(simd, 1, 1),
-        };
-        // One position: the weights stay in registers. Two, where registers are few: in memory, side by side.
-        let stored = if V == 1 { &stored } else { std::hint::black_box(&stored) };
-        let weights = (*stored, stored);
         // In registers: what is stored might be the operands, for all that the compiler knows.
         let (pitch, pixel, height, ring, row_step) = (o.pitch, o.pixel, o.height, o.ring - 1, o.row_step);
         let how = (o.plain, o.channels == lanes);
@@ -281,40 +284,74 @@ impl<
             }
             rows
         };
+        let (units, last_unit) = (o.units, o.last_unit);
         for t in self.first.clone() {
             let rows = rows_of(t);
             let ((to_a, steps_a), (to_b, steps_b)) = (place(self.a, t), place(self.b, t));
-            let (mut at_a, mut at_b) = (to_a, to_b);
-            let mut inner =
-                rows.map(|(row, step)| (row.wrapping_offset(start as isize * step as isize), step));
-            let mut q = 0;
-            while q < all {
-                // SAFETY: inside the row, or zeros beside it; outputs that there are.
-                unsafe {
-                    if (from..to).contains(&q) {
-                        let inputs =
-                            inner.map(|(row, step)| std::array::from_fn(|i| row.wrapping_add(i * step)));
-                        let sums = self.sums(simd, inputs, weights, bias);
-                        self.finish(simd, how, [(at_a, steps_a), (at_b, steps_b)], [V; PAIR], sums);
-                    } else {
+            let mut begin = 0;
+            while begin < all {
+                let end = if units == 1 { all } else { all.min(begin + BLOCK.next_multiple_of(V)) };
+                for unit in 0..units {
+                    let lane = if unit + 1 == units { last_unit } else { unit * lanes };
+                    // What there is not is the same for all.
+                    let own = |step: usize| if step > 0 { lane } else { 0 };
+                    // SAFETY: a vector for each unit, as `check` found.
+                    let bias =
+                        unsafe { o.bias.as_ptr().add(unit * lanes).cast::<T::Vector<S>>().read_unaligned() };
+                    let stored = Weights {
+                        a0: self.weights(simd, unit, 0, 0),
+                        a1: self.weights(simd, unit, 0, 1),
+                        b0: self.weights(simd, unit, 1, 0),
+                        b1: self.weights(simd, unit, 1, 1),
+                    };
+                    // One position: the weights stay in registers. Two, where registers are few: in memory, side by side.
+                    let stored = if V == 1 { &stored } else { std::hint::black_box(&stored) };
+                    let weights = (*stored, stored);
+                    let mut rows = rows;
+                    let mut inner = rows;
+                    for (row, inner) in rows.iter_mut().zip(&mut inner) {
+                        row.0 = row.0.wrapping_add(own(row.1));
+                        let on = (start + begin as i64) as isize * row.1 as isize;
+                        *inner = (row.0.wrapping_offset(on), row.1);
+                    }
+                    let mut at_a = to_a.wrapping_add(own(steps_a[0]) + begin * steps_a[0]);
+                    let mut at_b = to_b.wrapping_add(own(steps_b[0]) + begin * steps_b[0]);
+                    let mut q = begin;
+                    while q < end {
                         let mut inputs = [[zeros; INPUTS]; YA];
-                        for (inputs, (row, step)) in inputs.iter_mut().zip(rows) {
-                            for (i, input) in inputs[..Self::INPUTS].iter_mut().enumerate() {
-                                let x = start + (q + i) as i64;
-                                if (0..width).contains(&x) {
-                                    *input = row.wrapping_add(x as usize * step);
+                        // SAFETY: inside the row, or zeros beside it; outputs that there are.
+                        unsafe {
+                            if (from..to).contains(&q) {
+                                for (inputs, (row, step)) in inputs.iter_mut().zip(inner) {
+                                    for (i, input) in inputs[..Self::INPUTS].iter_mut().enumerate() {
+                                        *input = row.wrapping_add(i * step);
+                                    }
                                 }
+                                let sums = self.sums(simd, inputs, weights, bias);
+                                self.finish(simd, how, [(at_a, steps_a), (at_b, steps_b)], [V; PAIR], sums);
+                            } else {
+                                for (inputs, (row, step)) in inputs.iter_mut().zip(rows) {
+                                    for (i, input) in inputs[..Self::INPUTS].iter_mut().enumerate() {
+                                        let x = start + (q + i) as i64;
+                                        if (0..width).contains(&x) {
+                                            *input = row.wrapping_add(x as usize * step);
+                                        }
+                                    }
+                                }
+                                let sums = self.sums(simd, inputs, weights, bias);
+                                let left = [outputs[0].saturating_sub(q), outputs[1].saturating_sub(q)];
+                                self.finish(simd, how, [(at_a, steps_a), (at_b, steps_b)], left, sums);
                             }
                         }
-                        let sums = self.sums(simd, inputs, weights, bias);
-                        let left = outputs.map(|n| n.saturating_sub(q));
-                        self.finish(simd, how, [(at_a, steps_a), (at_b, steps_b)], left, sums);
+                        q += V;
+                        for (inner, step) in &mut inner {
+                            *inner = inner.wrapping_add(V * *step);
+                        }
+                        at_a = at_a.wrapping_add(V * steps_a[0]);
+                        at_b = at_b.wrapping_add(V * steps_b[0]);
                     }
                 }
-                q += V;
-                inner = inner.map(|(row, step)| (row.wrapping_add(V * step), step));
-                at_a = at_a.wrapping_add(V * steps_a[0]);
-                at_b = at_b.wrapping_add(V * steps_b[0]);
+                begin = end;
             }
         }
     }

@@ -89,7 +89,9 @@ struct Weights<W, const YA: usize, const YB: usize, const X0: usize, const X1: u
     b1: [[W; X1]; YB],
 }
 
-impl<T: Float, const YA: usize, const YB: usize, const X0: usize, const X1: usize> Weights<T, YA, YB, X0, X1> {
+impl<T: Float, const YA: usize, const YB: usize, const X0: usize, const X1: usize>
+    Weights<T, YA, YB, X0, X1>
+{
     /// Each of them in all lanes. Not by `map`: a closure does not have the instruction set, and every weight would be a call.
     #[inline(always)]
     fn splat<S: Simd>(&self, simd: S) -> Weights<T::Vector<S>, YA, YB, X0, X1> {
@@ -140,7 +142,7 @@ pub struct RowPass<'a, T> {
     pub row_step: usize,
     /// The input along x that the first tap of phase 0 reads for position 0; each further tap reads one position earlier.
     pub x_first: i64,
-    /// Weights of this channel, or of this vector of channels.
+    /// Weights of this channel, or of these vectors of channels.
     pub weights: &'a [T],
     /// First weights of the two output rows, and the distance of successive taps along y.
     pub y_weights: ([usize; PAIR], usize),
@@ -156,6 +158,12 @@ pub struct RowPass<'a, T> {
     pub outputs: [usize; PAIR],
     /// Channels of a vector, where lanes are channels.
     pub channels: usize,
+    /// Where lanes are channels: vectors side by side, each with as many weights as one and a bias of its own.
+    pub units: usize,
+    /// See `units`.
+    pub unit_weights: usize,
+    /// Where the last of them begins, which may overlap the one before it: channels after the first one.
+    pub last_unit: usize,
     /// Whether the outputs of the next pair of rows are asked for meanwhile, where lanes are positions: they are far away.
     pub ask: bool,
 }

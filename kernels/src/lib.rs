@@ -61,7 +61,7 @@ pub use error::Error;
 pub use machine::fingerprint::Fingerprint;
 pub use machine::isa::{ISA_VARIABLE, Isa, Target};
 pub use machine::roofs::Roofs;
-pub use machine::scratch::{Bytes64, Scratch};
+pub use machine::scratch::{AlignedVec, Bytes64, Scratch};
 pub use machine::tensor::{Dtype, Element, Tensor, TensorMut};
 pub use planning::choice::{Choice, Choices, ChosenBy, Estimate, Pin};
 pub use planning::plan::Plan;

@@ -81,19 +81,23 @@ impl<T: Float> Fourier<T> {
         let (sum, difference) = (add(simd, work[0], work[1]), sub(simd, work[0], work[1]));
         put(0, add(simd, sum, sum));
         put(1, add(simd, difference, difference));
-        let mut bin = |k: usize, re, im| {
-            put(point_of(k), add(simd, re, im));
-            put(point_of(k) + 1, re);
-            put(point_of(k) + 2, im);
-        };
+        // Not closures, here and below: they do not have the instruction set, and every addition would be a call.
+        macro_rules! bin {
+            ($k:expr, $re:expr, $im:expr) => {{
+                let (at, re, im) = (point_of($k), $re, $im);
+                put(at, add(simd, re, im));
+                put(at + 1, re);
+                put(at + 2, im);
+            }};
+        }
         for k in 1..=half / 2 {
             let other = half - k;
             let (a, b) = ([work[2 * k], work[2 * k + 1]], [work[2 * other], work[2 * other + 1]]);
             let (s, d) = apart::<T, S>(simd, a, b);
             let t = rotate::<T, S>(simd, d, self.separate[k]);
-            bin(k, add(simd, s[0], t[0]), add(simd, s[1], t[1]));
+            bin!(k, add(simd, s[0], t[0]), add(simd, s[1], t[1]));
             if other != k {
-                bin(other, sub(simd, s[0], t[0]), sub(simd, t[1], s[1]));
+                bin!(other, sub(simd, s[0], t[0]), sub(simd, t[1], s[1]));
             }
         }
     }
@@ -111,13 +115,16 @@ impl<T: Float> Fourier<T> {
         };
         let (first, last) = (get(0), get(1));
         put(work, 0, add(simd, first, last), sub(simd, first, last));
-        let bin = |k: usize| {
-            let (p, q, r) = (get(point_of(k)), get(point_of(k) + 1), get(point_of(k) + 2));
-            [sub(simd, p, r), add(simd, p, q)]
-        };
+        macro_rules! bin {
+            ($k:expr) => {{
+                let at = point_of($k);
+                let (p, q, r) = (get(at), get(at + 1), get(at + 2));
+                [sub(simd, p, r), add(simd, p, q)]
+            }};
+        }
         for k in 1..=half / 2 {
             let other = half - k;
-            let (s, d) = apart::<T, S>(simd, bin(k), bin(other));
+            let (s, d) = apart::<T, S>(simd, bin!(k), bin!(other));
             let [re, im] = self.separate[k];
             let t = rotate::<T, S>(simd, d, [re, T::from_f64(-im.to_f64())]);
             put(work, k, add(simd, s[0], t[0]), add(simd, s[1], t[1]));
@@ -167,7 +174,6 @@ fn apart<T: Float, S: Simd>(
 /// z · w.
 #[inline(always)]
 fn rotate<T: Float, S: Simd>(simd: S, z: [T::Vector<S>; 2], w: [T; 2]) -> [T::Vector<S>; 2] {
-    // Not by `map`: a closure does not have the instruction set.
     let (re, im) = (T::splat(simd, w[0]), T::splat(simd, w[1]));
     let minus = T::splat(simd, T::from_f64(-w[1].to_f64()));
     [

@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn aligned_vectors_begin_on_cache_lines() {
         for len in [0, 1, 15, 16, 17, 5000, 3 << 20] {
-            let (tensor, packed) = (AlignedVec::<f32>::tensor("tensor", len), AlignedVec::<f64>::zeroed("packed", len));
+            let (tensor, packed) =
+                (AlignedVec::<f32>::tensor("tensor", len), AlignedVec::<f64>::zeroed("packed", len));
             let (tensor, packed) = (tensor.unwrap(), packed.unwrap());
             assert_eq!((tensor.len(), packed.len()), (len, len));
             assert_eq!((tensor.as_ptr().addr() % 64, packed.as_ptr().addr() % 64), (0, 0));

@@ -7,25 +7,25 @@
 //!            └─────┴─────┘    then Z neighbouring rows are interleaved, and the vectors stored
 //! ```
 //!
-//! For layers whose outputs are one product each (kernel = stride), where the stores decide. So the first steps ask for the
-//! cache lines that are written next. They are a loop of their own: a branch within one would spill the sums.
+//! For layers whose outputs are one product each (kernel = stride), where the stores decide. So the cache lines that are written next
+//! are asked for between the steps. One call runs tiles side by side: with short vectors a tile takes a few hundred cycles.
 
 // The loops over rows and vectors index several arrays in step, and unroll as they are.
 #![allow(clippy::needless_range_loop)]
 
 use pulp::{Simd, WithSimd};
 
-use super::places::{MOST_SUMS, Rows, Sums};
+use super::places::{MOST_ROWS, MOST_SUMS, Places, Rows, Sums};
+use super::register::anew;
 use super::vector::Float;
 use crate::machine::prefetch;
 use crate::problem::epilogue::Activation;
 
 /// Vectors of the widest tile.
 pub const MOST_VECTORS: usize = 4;
-/// Vectors of the widest tile of `rows` rows: its sums, vectors and a scalar fill the registers, but for one where they are
-/// few (the compiler loads a scalar early, and a sum that it spills for that is waited for in every step).
+/// Vectors of the widest tile of `rows` rows: its sums, vectors and a scalar fill the registers.
 pub const fn widest(registers: usize, rows: usize) -> usize {
-    let (sums, most) = if registers >= 32 { (MOST_SUMS, MOST_VECTORS) } else { (12, 2) };
+    let (sums, most) = if registers >= 32 { (MOST_SUMS, MOST_VECTORS) } else { (12, 3) };
     if rows == 0 || sums / rows > most { most } else { sums / rows }
 }
 
@@ -66,17 +66,22 @@ pub enum Start<'a, T> {
     Lanes(&'a [T]),
 }
 
-/// Lines that are likely to be written soon, for hints alone.
+/// Rows that are likely to be written soon, for hints alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Hint<'a, T> {
-    /// Where those of a row lie, from the row's pointer.
-    pub lines: &'a [usize],
-    /// Whether two lines are asked for in each step, since there are few steps.
-    pub twice: bool,
     /// Where row 0 would lie without its offset.
     pub to: *const T,
     /// Of its rows.
     pub offsets: &'a [usize],
+}
+
+/// A tile of those side by side, which differ by their vectors and places.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// Where its vectors begin among the factors' lanes.
+    pub start: usize,
+    /// Where its sums go.
+    pub places: &'a Places,
 }
 
 /// A tile of `rows` rows × `vectors` vectors whose rows are interleaved by `z`.
@@ -93,25 +98,37 @@ pub struct Shape {
     pub live: usize,
 }
 
-/// All that a tile is told.
+/// All that tiles side by side are told.
 #[derive(Debug)]
 pub struct Call<'a, T> {
-    /// What it multiplies.
+    /// What they multiply.
     pub factors: Factors<'a, T>,
     /// Where the sums start.
     pub start: Start<'a, T>,
     /// What happens to them at the end.
     pub activation: Activation,
-    /// Where they go.
-    pub rows: Rows<'a, T>,
-    /// What is written next: lines are asked for in each step, as far as there are steps.
-    pub hints: &'a [Hint<'a, T>],
+    /// The tiles: one at least.
+    pub parts: &'a [Part<'a>],
+    /// Where their rows go, each to its places.
+    pub to: *mut T,
+    /// See `to`.
+    pub offsets: &'a [usize; MOST_ROWS],
+    /// What is written after the last of them, and the places in each cache line of a row of that: lines are asked for evenly over the
+    /// steps before, as far as there are steps.
+    pub then: Hint<'a, T>,
+    /// See `then`.
+    pub then_lines: &'a [usize],
+    /// What is written beside each of them, before the next: at the same places.
+    pub beside: &'a [Hint<'a, T>],
 }
 
-/// Runs a tile. Its shape by value: read back as a whole from memory to which its parts were just written, it would wait for
+/// Runs tiles side by side. Their shape by value: read back as a whole from memory to which its parts were just written, it would wait for
 /// all stores before it, those of the last tile's outputs.
+///
+/// # Safety
+/// The places of all rows, counted from `call.to`, may be written, and nobody else accesses them meanwhile.
 #[inline(always)]
-pub fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>) {
+pub unsafe fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>) {
     macro_rules! dispatch {
         ($($l:literal of $z:literal: $($r:literal)*;)*) => {
             match (shape.live, shape.z, shape.rows, shape.vectors) {
@@ -144,98 +161,156 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Call { factors: f, start, activation, rows, hints } = self.0;
+        let Call { factors: f, start, activation, parts, .. } = self.0;
         let lanes = T::lanes::<S>();
         let width = V * lanes;
-        rows.check(lanes, Z * V);
+        assert!(Z == 1 || f.row_step == 1);
         if f.depth > 0 {
-            let last = f.depth - 1;
-            assert!(last * f.lane_step + width <= f.lanes.len());
-            assert!(last * f.scalar_step + (R - 1) * f.row_step < f.scalars.len());
+            assert!((f.depth - 1) * f.scalar_step + (R - 1) * f.row_step < f.scalars.len());
         }
-        let mut sums = [[T::splat(simd, T::default()); V]; R];
-        match *start {
-            Start::Rows(values) => {
-                let values = &values[..R];
-                for r in 0..R {
-                    sums[r] = [T::splat(simd, values[r]); V];
+        // Evenly over the steps, since a core waits for few lines at a time; two at a time where there are few steps. All tiles have
+        // about as many lines, and a division takes as long as a step.
+        let own = parts.first().map_or(0, |part| part.places.lines().len());
+        let asked = own * (R / L + self.0.beside.iter().map(|hint| hint.offsets.len()).sum::<usize>());
+        let twice = asked > f.depth;
+        let asks = if twice { asked.div_ceil(2) } else { asked };
+        let every = (f.depth / asks.max(1)).max(1);
+        for (number, part) in parts.iter().enumerate() {
+            let all = &f.lanes[part.start..];
+            assert!(f.depth == 0 || (f.depth - 1) * f.lane_step + width <= all.len());
+            // SAFETY: as promised to `run`.
+            let rows = unsafe { Rows::new(part.places, self.0.to, self.0.offsets) };
+            rows.check(lanes, Z * V);
+            let mut sums = [[T::splat(simd, T::default()); V]; R];
+            match *start {
+                Start::Rows(values) => {
+                    let values = &values[..R];
+                    for r in 0..R {
+                        sums[r] = [T::splat(simd, values[r]); V];
+                    }
+                }
+                Start::Lanes(values) => {
+                    let values: &[T::Vector<S>] = bytemuck::cast_slice(&values[..width]);
+                    let row: [T::Vector<S>; V] = values.try_into().expect("V vectors");
+                    sums = [row; R];
                 }
             }
-            Start::Lanes(values) => {
-                let values: &[T::Vector<S>] = bytemuck::cast_slice(&values[..width]);
-                let row: [T::Vector<S>; V] = values.try_into().expect("V vectors");
-                sums = [row; R];
-            }
-        }
 
-        let mut k = 0;
-        let asked = |hint: &Hint<'_, T>| {
-            if hint.twice { hint.lines.len().div_ceil(2) } else { hint.lines.len() }
-        };
-        let all: usize = hints.iter().map(|hint| hint.offsets.len() * asked(hint)).sum();
-        // Between them, since a core waits for few lines at a time.
-        let pause = (f.depth / all.max(1)).saturating_sub(1);
-        for hint in *hints {
-            // Counts that the compiler does not know: were they constants, it would unroll and spill the sums in both loops.
-            let lines = hint.lines.len();
-            let (half, count) = if hint.twice { (lines / 2, lines.div_ceil(2)) } else { (0, lines) };
-            let second = &hint.lines[half..];
-            for offset in hint.offsets {
-                let to = hint.to.wrapping_add(*offset);
-                for (first, second) in hint.lines.iter().zip(second).take(count) {
-                    if k == f.depth {
-                        break;
-                    }
-                    prefetch::write(to.wrapping_add(*first));
-                    prefetch::write(to.wrapping_add(*second));
-                    // SAFETY: `k < depth`, and `depth` steps were asserted to lie inside both factors.
-                    sums = unsafe { f.step::<S, V, R>(simd, k, sums) };
-                    k += 1;
-                    let soon = (k + pause).min(f.depth);
-                    while k < soon {
-                        // SAFETY: as above.
-                        sums = unsafe { f.step::<S, V, R>(simd, k, sums) };
-                        k += 1;
-                    }
+            // SAFETY: `depth` steps were asserted to lie inside both factors.
+            let mut steps = unsafe { Steps::<T, S, V, R, Z>::new(f, part.start) };
+            // What comes next: the tile beside it, or what is written then; and what lies beside.
+            let (next, lines) = match parts.get(number + 1) {
+                Some(next) => {
+                    (Hint { to: self.0.to, offsets: &self.0.offsets[..R / L] }, next.places.lines())
                 }
+                None => (self.0.then, self.0.then_lines),
+            };
+            let own = part.places.lines();
+            sums = steps.ask(simd, &next, lines, twice, every, sums);
+            for hint in self.0.beside {
+                sums = steps.ask(simd, hint, own, twice, every, sums);
             }
+            sums = steps.take(simd, steps.left, sums);
+            let rest: &[T] = if let (true, Start::Rows(values)) = (L < Z, start) { values } else { &[] };
+            rows.store_live::<S, V, R, Z, L>(simd, sums, rest, *activation);
         }
-        while k < f.depth {
-            // SAFETY: as above.
-            sums = unsafe { f.step::<S, V, R>(simd, k, sums) };
-            k += 1;
-        }
-        let rest: &[T] = if let (true, Start::Rows(values)) = (L < Z, start) { values } else { &[] };
-        rows.store_live::<S, V, R, Z, L>(simd, sums, rest, *activation);
     }
 }
 
-impl<T: Float> Factors<'_, T> {
-    /// Adds the products of step `k`.
-    ///
+/// The steps of a sum that are left.
+struct Steps<T, S, const V: usize, const R: usize, const Z: usize> {
+    vectors: *const T,
+    lane_step: usize,
+    scalars: *const T,
+    row_step: usize,
+    scalar_step: usize,
+    left: usize,
+    simd: std::marker::PhantomData<S>,
+}
+
+impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T, S, V, R, Z> {
     /// # Safety
-    /// V vectors and a scalar for each row of that step lie inside.
+    /// V vectors and a scalar for each row lie inside the factors for each step.
     #[inline(always)]
-    unsafe fn step<S: Simd, const V: usize, const R: usize>(
-        &self,
+    unsafe fn new(f: &Factors<'_, T>, start: usize) -> Self {
+        let Factors { lanes, lane_step, scalars, row_step, scalar_step, depth } = *f;
+        // Rows that are interleaved lie side by side: known distances take no registers.
+        let row_step = if Z > 1 { 1 } else { row_step };
+        let (vectors, scalars) = (lanes[start..].as_ptr(), scalars.as_ptr());
+        Self {
+            vectors,
+            lane_step,
+            scalars,
+            row_step,
+            scalar_step,
+            left: depth,
+            simd: std::marker::PhantomData,
+        }
+    }
+
+    /// Asks for lines of rows, and takes `every` steps after each, or after two of them.
+    #[inline(always)]
+    fn ask(
+        &mut self,
         simd: S,
-        k: usize,
+        hint: &Hint<'_, T>,
+        lines: &[usize],
+        twice: bool,
+        every: usize,
         mut sums: Sums<T::Vector<S>, V, R>,
     ) -> Sums<T::Vector<S>, V, R> {
-        // SAFETY: as promised.
-        unsafe {
-            let vectors = self.lanes.as_ptr().add(k * self.lane_step).cast::<T::Vector<S>>();
-            let scalars = self.scalars.as_ptr().add(k * self.scalar_step);
-            let mut values = [T::splat(simd, T::default()); V];
-            for v in 0..V {
-                values[v] = vectors.add(v).read_unaligned();
+        let half = if twice { lines.len() / 2 } else { 0 };
+        for offset in hint.offsets {
+            let to = hint.to.wrapping_add(*offset);
+            for line in 0..lines.len() - half {
+                if self.left == 0 {
+                    return sums;
+                }
+                prefetch::write(to.wrapping_add(lines[line]));
+                if twice {
+                    prefetch::write(to.wrapping_add(lines[half + line]));
+                }
+                sums = self.take(simd, every, sums);
             }
-            for r in 0..R {
-                let scalar = T::splat(simd, *scalars.add(r * self.row_step));
+        }
+        sums
+    }
+
+    /// Adds the products of the next `steps` steps, or of all that are left.
+    #[inline(always)]
+    fn take(
+        &mut self,
+        simd: S,
+        steps: usize,
+        mut sums: Sums<T::Vector<S>, V, R>,
+    ) -> Sums<T::Vector<S>, V, R> {
+        let steps = steps.min(self.left);
+        self.left -= steps;
+        let row_step = if Z > 1 { 1 } else { self.row_step };
+        for _ in 0..steps {
+            // SAFETY: a step that is left, as promised to `new`.
+            unsafe {
+                let from = self.vectors.cast::<T::Vector<S>>();
+                let mut values = [T::splat(simd, T::default()); V];
                 for v in 0..V {
-                    sums[r][v] = T::mul_add(simd, values[v], scalar, sums[r][v]);
+                    values[v] = from.add(v).read_unaligned();
+                }
+                // Without a register for the last one it is an operand in memory.
+                let tight = R * V + V + 1 >= S::REGISTER_COUNT;
+                let mut last = from.add(V - 1);
+                for r in 0..R {
+                    let scalar = T::splat(simd, *self.scalars.add(r * row_step));
+                    for v in 0..V - usize::from(tight) {
+                        sums[r][v] = T::mul_add(simd, values[v], scalar, sums[r][v]);
+                    }
+                    if tight {
+                        last = anew(last);
+                        sums[r][V - 1] = T::mul_add(simd, last.read_unaligned(), scalar, sums[r][V - 1]);
+                    }
                 }
             }
+            self.vectors = self.vectors.wrapping_add(self.lane_step);
+            self.scalars = self.scalars.wrapping_add(self.scalar_step);
         }
         sums
     }

@@ -27,8 +27,11 @@ pub struct PixelOperands<'a, T> {
     pub input_steps: [usize; 3],
     /// Distance of input channels.
     pub channel_step: usize,
-    /// Packed weights of exactly these taps: `[tap z][tap y][tap x][channel][column]`.
+    /// Packed weights of exactly these taps: `[tap z][tap y][tap x]`, then `[channel][column]`; those of this run of channels begin at
+    /// the start, and the next tap's `weight_step` later.
     pub weights: &'a [T],
+    /// See `weights`.
+    pub weight_step: usize,
     /// Taps along z, y, x.
     pub taps: [usize; 3],
     /// Input channels, at least 1.
@@ -160,7 +163,7 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
         let reach = o.input_start + last(0) + last(1) + last(2) + (o.channels - 1) * o.channel_step + lanes;
         assert!(starts.iter().all(|s| s + reach <= o.input.len()), "a tile reads outside the packed input");
         let taps: usize = o.taps.iter().product();
-        assert!(o.weights.len() == taps * o.channels * C, "weights of exactly these taps");
+        assert!((taps - 1) * o.weight_step + o.channels * C <= o.weights.len(), "weights of these taps");
         assert!(columns.iter().all(|c| c + V * lanes <= self.sums.len()), "sums of every column");
         assert!(o.start.is_none_or(|s| s.len() == C), "a start for every column");
 
@@ -177,7 +180,7 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
                 };
             }
         }
-        let mut weights = o.weights.as_ptr();
+        let mut of_tap = o.weights.as_ptr();
         let mut hints = o.hints.at;
         let mut first = [o.input.as_ptr(); V];
         for v in 0..V {
@@ -189,6 +192,8 @@ impl<T: Float, const V: usize, const C: usize> WithSimd for Tile<'_, '_, T, V, C
                     let on = z * o.input_steps[0] + y * o.input_steps[1] + x * o.input_steps[2];
                     let mut pixels = first.map(|p| p.wrapping_add(on));
                     let mut hint = hints;
+                    let mut weights = of_tap;
+                    of_tap = of_tap.wrapping_add(o.weight_step);
                     hints = hints.wrapping_add(o.hints.steps[0]);
                     for _ in 0..o.channels {
                         prefetch::read(hint);

@@ -206,11 +206,20 @@ impl<T: Float> Rows<'_, T> {
         let mut buffer = MaybeUninit::<[T::Vector<S>; MOST_STORED]>::uninit();
         let aside = buffer.as_mut_ptr().cast::<T::Vector<S>>();
         let whole = if left == Activation::Identity { self.places.whole } else { 0 };
+        macro_rules! place {
+            (all $there:ident $at:expr, $j:ident) => {
+                $there
+            };
+            (some $there:ident $at:expr, $j:ident) => {
+                if whole >> $j & 1 != 0 { $there } else { aside.wrapping_add($at) }
+            };
+        }
         macro_rules! store {
-            ($($r:literal)*) => {
+            ($of:ident: $($r:literal)*) => {
                 $(if $r * L < R {
                     let rest = if L < Z { T::splat(simd, rest[$r * L]) } else { sums[0][0] };
                     let rest = if L < Z { vector(activation)(rest) } else { rest };
+                    let row = self.to.wrapping_add(self.offsets[$r]);
                     for v in 0..V {
                         let mut interleaved = [rest; Z];
                         for z in 0..L {
@@ -219,9 +228,8 @@ impl<T: Float> Rows<'_, T> {
                         let interleaved = interleave_vectors::<T, S, Z>(simd, interleaved);
                         for z in 0..Z {
                             let j = v * Z + z;
-                            let there = self.to.wrapping_add(self.offsets[$r] + self.places.firsts[j]);
-                            let direct = whole >> j & 1 != 0;
-                            let to = if direct { there.cast() } else { aside.wrapping_add($r * outputs + j) };
+                            let there = row.wrapping_add(self.places.firsts[j]).cast::<T::Vector<S>>();
+                            let to = place!($of there $r * outputs + j, j);
                             // SAFETY: places of whole vectors may be written, as promised to `new`; the buffer has room for
                             // all R/L·Z·V vectors.
                             unsafe { to.write_unaligned(interleaved[z]) };
@@ -230,7 +238,12 @@ impl<T: Float> Rows<'_, T> {
                 })*
             };
         }
-        store!(0 1 2 3 4 5);
+        // Short vectors are many: asked once for all of them, not for each.
+        if S::REGISTER_COUNT < 32 && whole == (1 << outputs) - 1 {
+            store!(all: 0 1 2 3 4 5);
+            return;
+        }
+        store!(some: 0 1 2 3 4 5);
         if whole.count_ones() as usize != outputs {
             let buffer = aside.cast::<T>();
             simd.vectorize(Put { buffer, height: R / L, rows: self, activation: left, whole });

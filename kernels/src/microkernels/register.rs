@@ -1,4 +1,4 @@
-//! Vectors that stay in a register, where the compiler would rather read memory again for every use.
+//! Vectors that stay in a register, where the compiler would rather read memory again for every use; and the other way round.
 
 use std::any::TypeId;
 
@@ -20,6 +20,23 @@ pub fn in_register<T: Float, S: Simd>(_: S, vector: T::Vector<S>) -> T::Vector<S
     }
     let _ = TypeId::of::<S>;
     vector
+}
+
+/// The same address, of which the compiler does not know that: what is read there is read again, as an operand of the instruction that
+/// needs it, where a tile has no register left to keep it.
+#[inline(always)]
+pub fn anew<T>(address: *const T) -> *const T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut number = address.addr();
+        // SAFETY: no instruction at all.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
+        };
+        address.with_addr(number)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    address
 }
 
 #[cfg(target_arch = "x86_64")]

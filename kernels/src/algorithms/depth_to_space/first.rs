@@ -11,8 +11,8 @@ use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
-use crate::microkernels::direct_tile::{self, Call, Factors, Hint, Shape, Start};
-use crate::microkernels::places::{MOST_ROWS, Places, Rows};
+use crate::microkernels::direct_tile::{self, Call, Factors, Hint, Part, Shape, Start};
+use crate::microkernels::places::{MOST_ROWS, Places};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 
@@ -256,29 +256,33 @@ impl<T: Float> Block<'_, '_, T> {
                 (to_tile(self.first).wrapping_offset(ahead), channels)
             };
             let own_to = to_tile(tile);
-            let mut hints =
-                [Hint { lines: &[], twice: false, to: base.cast_const(), offsets: &[] }; MOST_HINTS];
-            for part in 0..sharing.count {
-                let vectors = sharing.of(part);
-                if places[part].is_empty() {
-                    continue;
+            let mut beside =
+                [Hint { to: base.cast_const(), offsets: &offsets[..channels.len()] }; MOST_HINTS];
+            for (hint, &fill) in beside.iter_mut().zip(&filled[..fills]) {
+                hint.to = to_tile(fill);
+            }
+            // Tiles of equal width together: the wider ones, then the others.
+            let mut part = 0;
+            while part < sharing.count {
+                let vectors = sharing.of(part).len();
+                let mut parts = [Part { start: 0, places: &places[0] }; MOST_SHARING];
+                let mut count = 0;
+                while part < sharing.count && sharing.of(part).len() == vectors {
+                    if !places[part].is_empty() {
+                        let start = sharing.of(part).start * b.lanes * b.group_in;
+                        parts[count] = Part { start, places: &places[part] };
+                        count += 1;
+                    }
+                    part += 1;
                 }
-                // Field by field: whole hints would be copied, and wait for all stores before.
-                let next = part + 1 < sharing.count;
-                hints[0].lines = if next { places[part + 1].lines() } else { places[0].lines() };
-                let lines = hints[0].lines.len() * channels.len() * (1 + fills);
-                hints[0].twice = lines > b.group_in;
-                hints[0].to = if next { own_to } else { then_to };
-                hints[0].offsets = &offsets[..if next { channels.len() } else { then_channels }];
-                for (hint, &fill) in hints[1..].iter_mut().zip(&filled[..fills]) {
-                    hint.lines = places[part].lines();
-                    hint.twice = lines > b.group_in;
-                    hint.to = to_tile(fill);
-                    hint.offsets = &offsets[..channels.len()];
-                }
+                let (then, then_lines) = if part < sharing.count {
+                    (Hint { to: own_to, offsets: &offsets[..channels.len()] }, places[part].lines())
+                } else {
+                    (Hint { to: then_to, offsets: &offsets[..then_channels] }, places[0].lines())
+                };
                 let factors = Factors {
-                    lanes: &here[vectors.start * b.lanes * b.group_in..],
-                    lane_step: vectors.len() * b.lanes,
+                    lanes: here,
+                    lane_step: vectors * b.lanes,
                     scalars: &self.plan.weights[self.group * b.group_weights() + weights..],
                     row_step: 1,
                     scalar_step: rows,
@@ -288,12 +292,16 @@ impl<T: Float> Block<'_, '_, T> {
                     factors,
                     start: Start::Rows(&self.plan.bias[of_tile..][..rows]),
                     activation: self.plan.epilogue.activation,
-                    // SAFETY: as above; the rows are channels of the tile, one output plane apart.
-                    rows: unsafe { Rows::new(&places[part], own_to, &offsets) },
-                    hints: &hints[..1 + fills],
+                    parts: &parts[..count],
+                    to: own_to,
+                    offsets: &offsets,
+                    then,
+                    then_lines,
+                    beside: &beside[..fills],
                 };
-                let shape = Shape { rows, vectors: vectors.len(), z: b.z, live: b.unit };
-                direct_tile::run(simd, shape, &call);
+                let shape = Shape { rows, vectors, z: b.z, live: b.unit };
+                // SAFETY: as above; the rows are channels of the tile, one output plane apart.
+                unsafe { direct_tile::run(simd, shape, &call) };
             }
             tile = b.next_tile(tile);
         }
@@ -324,12 +332,12 @@ impl<T: Float> Block<'_, '_, T> {
             return;
         };
         let sharing = own.sharing(b);
-        for c in self.errands.of(number) {
-            for part in 0..sharing.count {
-                let vectors = sharing.of(part);
-                let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
-                let to = &mut there[at * b.group_in + c * width..][..width];
-                copy(simd, &self.input[from + c * plane + at..][..width], to);
+        for part in 0..sharing.count {
+            let vectors = sharing.of(part);
+            let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
+            let to = &mut there[at * b.group_in..][..b.group_in * width];
+            for c in self.errands.of(number) {
+                copy(simd, &self.input[from + c * plane + at..][..width], &mut to[c * width..][..width]);
             }
         }
         // After the last part comes the first one of the panel after the next.

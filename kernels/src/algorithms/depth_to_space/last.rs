@@ -12,8 +12,8 @@ use super::prepared::PreparedDirect;
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
-use crate::microkernels::direct_tile::{self, Call, Factors, Hint, MOST_VECTORS, Shape, Start};
-use crate::microkernels::places::{MOST_ROWS, Places, Rows};
+use crate::microkernels::direct_tile::{self, Call, Factors, Hint, MOST_VECTORS, Part, Shape, Start};
+use crate::microkernels::places::{MOST_ROWS, Places};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 
@@ -163,12 +163,10 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                     let present = spots[here].present(b, tile, own.len());
                     let stays = b.block == 1 && number + 1 < tiles.end;
                     let later = if stays { &spots[here] } else { &spots[there] };
-                    let hints = [Hint {
-                        lines: then_places.lines(),
-                        twice: then_places.lines().len() * own.len() > b.group_in,
+                    let then = Hint {
                         to: base.wrapping_add(then_start).cast_const(),
                         offsets: &later.offsets[..own.len()],
-                    }];
+                    };
                     let offset = |r: usize| spots[here].offsets[r].wrapping_add(own_start);
                     let mut left = present;
                     while left != 0 {
@@ -190,8 +188,6 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                         } else {
                             (base.wrapping_add(own_start), &spots[here].offsets)
                         };
-                        // SAFETY: as above; the rows are the task's own pixels, whose outputs in this phase begin there.
-                        let rows_to = unsafe { Rows::new(places, to, offsets) };
                         let factors = Factors {
                             lanes: &plan.weights[group * b.group_weights() + weights..],
                             lane_step: width,
@@ -204,10 +200,16 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                             factors,
                             start: Start::Lanes(&plan.bias[of_tile..][..width]),
                             activation: plan.epilogue.activation,
-                            rows: rows_to,
-                            hints: &hints,
+                            parts: &[Part { start: 0, places }],
+                            to,
+                            offsets,
+                            then,
+                            then_lines: then_places.lines(),
+                            beside: &[],
                         };
-                        direct_tile::run(simd, Shape { rows, vectors, z: 1, live: 1 }, &call);
+                        let shape = Shape { rows, vectors, z: 1, live: 1 };
+                        // SAFETY: as above; the rows are the task's own pixels, whose outputs in this phase begin there.
+                        unsafe { direct_tile::run(simd, shape, &call) };
                     }
                     if !stays {
                         here = there;

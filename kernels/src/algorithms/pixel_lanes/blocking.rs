@@ -19,6 +19,9 @@ const SMALL_SLAB_BYTES: usize = 200 << 10;
 /// Sums of the rows that are stored together, at most (bytes), where one row allows it: beside the inputs and weights of
 /// a tile they stay in the level-1 cache.
 const SUMS_BYTES: usize = 20 << 10;
+/// Lines that the windows of a tile read of the channels of one pass, at most (bytes), where vectors are short: they stay in the
+/// level-1 cache from window to window. Long vectors multiply longer with each line.
+const PASS_BYTES: usize = 40 << 10;
 /// Scratch of one thread, at most (bytes): beyond it the kernel declines.
 const SLOT_BYTES: usize = 2 << 20;
 /// Parts of a row that are tried.
@@ -70,6 +73,8 @@ pub struct Blocking {
     pub sums: usize,
     /// Distance of the columns' sums.
     pub sum_step: usize,
+    /// Input channels of one pass over the windows of a tile whose sums are kept.
+    pub pass: usize,
     /// Parts into which a task's column blocks are split, to feed all threads.
     pub parts: usize,
     /// Elements of the largest block's packed weights.
@@ -196,6 +201,7 @@ impl Blocking {
             slab: slab(rows).next_multiple_of(line),
             sums: 0,
             sum_step: 0,
+            pass: p.group_in(),
             parts: 1,
             panel: 0,
             cycles: 0.0,
@@ -206,6 +212,10 @@ impl Blocking {
             blocking.chunk = rows;
             blocking.cycles = blocking.predict() * p.batch() as f64;
             return (blocking.slot() * size <= SLOT_BYTES).then_some(blocking);
+        }
+        if lanes * size < 64 {
+            let rows = (z.halo() + 1) * (y.halo() + 1);
+            blocking.pass = equal_parts(p.group_in(), PASS_BYTES / (rows * blocking.tile_lines() * 64));
         }
         // The rows that fill their tiles best.
         let tiles = |b: &Self, chunk: usize| b.tiles(chunk) / chunk as f64;
@@ -285,6 +295,11 @@ impl Blocking {
     /// Distance of the sums of successive rows.
     pub fn sum_pitch(&self) -> usize {
         if self.running { self.pitch } else { self.width.next_multiple_of(self.lanes) }
+    }
+
+    /// Cache lines that a tile reads of a row of one channel, begun anywhere.
+    pub fn tile_lines(&self) -> usize {
+        self.vectors * self.lanes * self.size / 64 + 1
     }
 
     /// Distance of the columns' sums, for a chunk of so many rows: whole tiles.

@@ -52,6 +52,8 @@ impl Blocking {
             let runs = self.y_runs(&(block * self.y_phases..(block + 1) * self.y_phases));
             let rows_read = |along_y: usize| (z.halo() + 1) * along_y;
             let mut before = rows_read(runs.iter().map(|r| r.windows).sum());
+            // Of several passes, each begins with what the last tile read long ago.
+            let mut first = self.pass < self.group_in;
             for along_y in runs {
                 for (i, along_x) in x.together.iter().enumerate() {
                     let phases = along_y.phases.len() * along_x.phases.len();
@@ -59,8 +61,9 @@ impl Blocking {
                     let rows = rows_read(along_y.windows);
                     // One step reads all windows, where they are inside; they share their lines.
                     let again = i > 0 && self.inside();
-                    let reading = if again { 0.0 } else { self.reading(rows, before, along_x.windows) };
-                    before = rows;
+                    let reading =
+                        if again { 0.0 } else { self.reading(rows, before, along_x.windows, first) };
+                    (before, first) = (rows, false);
                     let full = self.group_out / self.channels;
                     let rest = self.group_out % self.channels;
                     of_tile += full as f64 * (reading + self.tile(taps, phases * self.channels));
@@ -77,15 +80,17 @@ impl Blocking {
         self.groups as f64 * (tiles * z.positions as f64 * of_tile + pack)
     }
 
-    /// Inputs of a box that the level-1 cache no longer holds: `rows` of each channel, where `since` rows were read since they
-    /// were, and again for each further window along x where they are too many.
-    fn reading(&self, rows: usize, since: usize, windows: usize) -> f64 {
-        let lines = (self.group_in * (self.vectors * self.lanes * self.size / 64 + 1)) as f64;
+    /// Inputs of a box that the level-1 cache does not hold: `rows` of each channel, all of them at `first`, else where `since` rows
+    /// were read since they were, and again for each further window along x where they are too many.
+    fn reading(&self, rows: usize, since: usize, windows: usize, first: bool) -> f64 {
+        let passes = self.group_in.div_ceil(self.pass) as f64;
+        let lines = (self.pass * self.tile_lines()) as f64;
         let missed = |rows: f64| (1.0 - LEVEL_1_LINES / (rows * lines)).max(0.0);
         let again = (windows as f64 - 1.0) * missed(1.0);
         // The steps of the widest tiles are long enough to hide some.
         let seen = if self.direct && self.lanes * self.size >= 64 { 0.4 } else { 1.0 };
-        seen * PER_LINE * rows as f64 * lines * (missed(since as f64) + again)
+        let before = if first { 1.0 } else { missed(since as f64) };
+        passes * seen * PER_LINE * rows as f64 * lines * (before + again)
     }
 
     /// The tiles of one box over so many taps.
@@ -97,7 +102,7 @@ impl Blocking {
             left -= vectors;
         }
         let own = if self.direct { 0.0 } else { PER_SUM * (columns * self.vectors) as f64 + PER_TILE };
-        (taps * self.group_in) as f64 * step + own
+        (taps * self.group_in) as f64 * step + self.group_in.div_ceil(self.pass) as f64 * own
     }
 
     /// One step of a tile: bound by multiply-adds, by loads (the inputs' cross cache lines), or by latency.

@@ -238,6 +238,7 @@ impl<T: Float> Chunk<'_, T> {
                 channel_step: b.channel_step,
                 weights: &weights[z.start * plane..z.end * plane],
                 taps: [z.len(), pair.y.windows, pair.x.windows],
+                weight_step: b.group_in * count,
                 channels: b.group_in,
                 columns: &[],
                 hints: Hints::none(slab),
@@ -269,10 +270,28 @@ impl<T: Float> Chunk<'_, T> {
                 *start = b.vector_at((vector + i).min(vectors - 1));
             }
             let sums = &mut sums[vector * b.lanes..];
-            for work in works[..boxes].iter().flatten() {
-                let hints = ahead.next(work.operands.taps.iter().product(), work.operands.hints);
-                let operands = PixelOperands { columns: &work.columns[..work.count], hints, ..work.operands };
-                accumulate_pixels(simd, &operands, &starts[..wide], sums);
+            let mut channel = 0;
+            while channel < b.group_in {
+                let channels = b.pass.min(b.group_in - channel);
+                for work in works[..boxes].iter().flatten() {
+                    let all = &work.operands;
+                    let hints = if channel == 0 {
+                        ahead.next(all.taps.iter().product(), all.hints)
+                    } else {
+                        all.hints
+                    };
+                    let operands = PixelOperands {
+                        columns: &work.columns[..work.count],
+                        hints,
+                        channels,
+                        input_start: all.input_start + channel * b.channel_step,
+                        weights: &all.weights[channel * work.count..],
+                        start: if channel == 0 { all.start } else { None },
+                        ..*all
+                    };
+                    accumulate_pixels(simd, &operands, &starts[..wide], sums);
+                }
+                channel += channels;
             }
             vector += wide;
         }

@@ -1,7 +1,7 @@
 //! The machine that results belong to: what it is, what built the program, how busy it is, and its measured roofs.
 
 mod environment;
-mod roofs;
+pub mod roofs;
 pub(crate) mod shape;
 mod sheet;
 

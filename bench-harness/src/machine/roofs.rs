@@ -97,6 +97,11 @@ pub fn fma_peak(isa: Isa, dtype: Dtype, crew: &Crew) -> f64 {
     })
 }
 
+/// So many steps of all chains: multiply-adds alone, no memory.
+pub fn burst(isa: Isa, steps: usize) {
+    black_box(run_chains(isa, Dtype::F32, steps));
+}
+
 /// Lanes of one chain. The portable instruction set is measured on the registers that every CPU of its kind has.
 fn lanes(isa: Isa, dtype: Dtype) -> usize {
     let bytes = if isa == Isa::PORTABLE { size_of::<Baseline>() } else { 4 * isa.f32_lanes() };

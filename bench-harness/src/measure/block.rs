@@ -20,6 +20,10 @@ pub struct Block {
     pub switches: u64,
     /// Pages that were first touched, over these threads.
     pub faults: u64,
+    /// The slower of two [beats](super::pulse::Pulse), just before and just after; zero where none was taken.
+    pub beat: Duration,
+    /// Whether that was slow, for its sitting: somebody else used the core.
+    pub shared: bool,
 }
 
 impl Block {
@@ -28,9 +32,9 @@ impl Block {
         self.wall.as_nanos() as f64 / f64::from(self.runs.max(1))
     }
 
-    /// Whether nobody interrupted it: only such blocks count for comparisons.
+    /// Whether nobody interrupted it or took a part of the core: only such blocks count for comparisons.
     pub fn is_clean(&self) -> bool {
-        self.switches == 0
+        self.switches == 0 && !self.shared
     }
 }
 
@@ -42,6 +46,8 @@ impl AddAssign for Block {
         self.cpu += other.cpu;
         self.switches += other.switches;
         self.faults += other.faults;
+        self.beat = self.beat.max(other.beat);
+        self.shared |= other.shared;
     }
 }
 
@@ -118,6 +124,7 @@ impl Crew {
             cpu: after.cpu.saturating_sub(before.cpu),
             switches: after.switches.saturating_sub(before.switches),
             faults: after.faults.saturating_sub(before.faults),
+            ..Block::default()
         }
     }
 

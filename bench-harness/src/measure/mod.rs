@@ -14,6 +14,7 @@ pub mod check;
 pub mod contender;
 pub mod duel;
 mod guest;
+pub mod pulse;
 pub mod run;
 pub mod shard;
 pub mod sitting;

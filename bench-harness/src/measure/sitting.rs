@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::block::Block;
 use super::budget::{self, TRUSTED_ROUNDS};
 use super::contender::Contender;
+use super::pulse::{self, Pulse};
 use crate::statistics::{self, Interval};
 
 /// With fewer clean blocks than this share, all blocks are used instead, and that is said.
@@ -44,7 +45,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// The share of blocks that nobody interrupted.
+    /// The share of blocks that nobody interrupted, or shared the core with.
     pub fn clean_share(&self) -> f64 {
         let clean = self.blocks.iter().filter(|b| b.is_clean()).count();
         clean as f64 / self.blocks.len().max(1) as f64
@@ -91,6 +92,18 @@ impl Sitting {
         firsts: &[Duration],
         interrupted: &dyn Fn() -> bool,
     ) -> (Vec<Series>, Stopped) {
+        let pulse = Pulse::of_this_core();
+        self.hold_beside(contenders, firsts, interrupted, &|| pulse.beat())
+    }
+
+    /// The same, with the beats from elsewhere.
+    fn hold_beside(
+        &self,
+        contenders: &mut [&mut dyn Contender],
+        firsts: &[Duration],
+        interrupted: &dyn Fn() -> bool,
+        beat: &dyn Fn() -> Duration,
+    ) -> (Vec<Series>, Stopped) {
         assert_eq!(contenders.len(), firsts.len(), "a time for each contender");
         let start = Instant::now();
         let mut random = fastrand::Rng::with_seed(self.seed);
@@ -108,9 +121,12 @@ impl Sitting {
                 if interrupted() {
                     // Rounds stay whole.
                     series.iter_mut().for_each(|s| s.blocks.truncate(round as usize));
+                    mark_shared(&mut series);
                     return (series, Stopped::Interrupted);
                 }
-                series[i].blocks.push(visit(contenders[i], runs[i], crowded));
+                let before = beat();
+                let block = visit(contenders[i], runs[i], crowded);
+                series[i].blocks.push(Block { beat: before.max(beat()), ..block });
             }
             round += 1;
             order.retain(|&i| {
@@ -121,9 +137,11 @@ impl Sitting {
                 fit
             });
             if start.elapsed() + begun.elapsed() > self.budget {
+                mark_shared(&mut series);
                 return (series, Stopped::Budget);
             }
             if round >= next_look {
+                mark_shared(&mut series);
                 if self.is_precise(&series) {
                     return (series, Stopped::Precise);
                 }
@@ -143,6 +161,15 @@ impl Sitting {
     /// Whether a ratio is known well enough.
     pub fn is_met_by(&self, ratio: &Interval) -> bool {
         ratio.half_width() <= self.precision.max((ratio.estimate - 1.0).abs() / 20.0)
+    }
+}
+
+/// Tells the blocks beside which the core was slow: slower than at its quickest in this sitting.
+fn mark_shared(series: &mut [Series]) {
+    let beats: Vec<Duration> = series.iter().flat_map(|s| &s.blocks).map(|block| block.beat).collect();
+    let blocks = series.iter_mut().flat_map(|s| &mut s.blocks);
+    for (block, slow) in blocks.zip(pulse::are_slow(&beats)) {
+        block.shared = slow;
     }
 }
 
@@ -215,9 +242,18 @@ mod tests {
     }
 
     fn hold(sitting: Sitting, all: &mut [Invented], stop: &dyn Fn() -> bool) -> (Vec<Series>, Stopped) {
+        hold_beside(sitting, all, stop, &|| Duration::from_nanos(100))
+    }
+
+    fn hold_beside(
+        sitting: Sitting,
+        all: &mut [Invented],
+        stop: &dyn Fn() -> bool,
+        beat: &dyn Fn() -> Duration,
+    ) -> (Vec<Series>, Stopped) {
         let firsts: Vec<_> = all.iter().map(|c| Duration::from_nanos(c.ns)).collect();
         let mut contenders: Vec<&mut dyn Contender> = all.iter_mut().map(|c| c as _).collect();
-        sitting.hold(&mut contenders, &firsts, stop)
+        sitting.hold_beside(&mut contenders, &firsts, stop, beat)
     }
 
     #[test]
@@ -242,6 +278,22 @@ mod tests {
         assert_eq!((few.quantile(0.5), few.uses_dirty()), (100.0, false));
         let most = Series { blocks: vec![dirty, dirty, dirty, clean] };
         assert_eq!((most.quantile(0.5), most.uses_dirty(), most.clean_share()), (900.0, true, 0.25));
+    }
+
+    #[test]
+    fn blocks_beside_slow_beats_do_not_count() {
+        // Every third beat is slow: that before a block, that after it, or neither.
+        let beats = std::cell::Cell::new(0u64);
+        let beat = || {
+            beats.set(beats.get() + 1);
+            Duration::from_nanos(if beats.get().is_multiple_of(3) { 180 } else { 100 })
+        };
+        let (series, _) = hold_beside(SITTING, &mut [invented(10_000, false)], &|| false, &beat);
+        let clean: Vec<bool> = series[0].blocks.iter().map(Block::is_clean).collect();
+        assert!(
+            clean.len() >= 6 && clean.iter().zip([true, false, false].iter().cycle()).all(|(a, b)| a == b)
+        );
+        assert!(!series[0].uses_dirty());
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl From<Ran> for Block {
             cpu: Duration::from_nanos(ran.cpu_ns),
             switches: ran.switches,
             faults: ran.faults,
+            ..Self::default()
         }
     }
 }

@@ -33,8 +33,8 @@ impl Fingerprint {
         HERE.get_or_init(|| Self::capture().to_string())
     }
 
-    /// Of the recorded kinds of machines the one most like this: the longest common beginning of maker, family, model,
-    /// instruction set, caches and cores. Predictions and shipped choices are those of that kind. Equal to [`Self::here`]
+    /// Of the recorded kinds of machines the one most like this: of those with its best instruction set, or of all where there is none,
+    /// the longest common beginning of maker, family, model, instruction set, caches and cores. Predictions and shipped choices are those of that kind. Equal to [`Self::here`]
     /// where such a machine was recorded.
     pub fn recorded() -> Option<&'static str> {
         static RECORDED: OnceLock<Option<&str>> = OnceLock::new();
@@ -60,6 +60,9 @@ impl Fingerprint {
     }
 }
 
+/// Which part of a name is the instruction set.
+const ISA_PART: usize = 3;
+
 /// As a file name: `authenticamd-25-17-avx512-32k-1m-32m-2c`.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,10 +81,12 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// The first of those with the most leading parts in common.
+/// The first of those with the same instruction set, as far as there are any, and the most leading parts in common: times of another
+/// instruction set tell nothing about this one.
 fn most_like<'k>(machine: &str, kinds: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let isa = |machine: &str| machine.split('-').nth(ISA_PART).map(str::to_owned);
     let common = |kind: &str| machine.split('-').zip(kind.split('-')).take_while(|(a, b)| a == b).count();
-    kinds.min_by_key(|kind| std::cmp::Reverse(common(kind)))
+    kinds.min_by_key(|kind| std::cmp::Reverse((isa(kind) == isa(machine), common(kind))))
 }
 
 /// The value of the first line `key : value`.
@@ -142,7 +147,11 @@ mod tests {
         assert_eq!(like("amd-25-17-avx512-32k-8c"), kinds[0]);
         assert_eq!(like("intel-6-207-avx2-48k-2c"), kinds[2]);
         assert_eq!(like("intel-6-143-avx512-48k-2c"), kinds[1]);
-        // Two machines that have nothing in common with it: the first.
+        let narrow = "amd-25-1-avx2-32k-2c";
+        let like = |machine| most_like(machine, kinds.into_iter().chain([narrow])).unwrap();
+        assert_eq!((like("intel-6-60-avx2-32k-4c"), like("amd-23-49-avx2-32k-8c")), (narrow, narrow));
+        assert_eq!(like("amd-25-1-avx512-32k-2c"), kinds[0]);
+        // Machines that have nothing in common with it: the first.
         assert_eq!(like("arm-8-1-neon-64k-4c"), kinds[0]);
         assert_eq!(most_like("amd", std::iter::empty()), None);
     }

@@ -97,10 +97,16 @@ pub fn fma_peak(isa: Isa, dtype: Dtype, crew: &Crew) -> f64 {
     })
 }
 
-/// So many steps of all chains: multiply-adds alone, no memory.
-pub fn burst(isa: Isa, steps: usize) {
-    black_box(run_chains(isa, Dtype::F32, steps));
+/// So many times a few multiply-adds on all chains, and a look at all of `data`.
+pub fn burst(isa: Isa, times: usize, data: &[f32]) {
+    for _ in 0..times {
+        black_box(run_chains(isa, Dtype::F32, BURST_STEPS));
+        black_box(isa.enter(Read(black_box(data))));
+    }
 }
+
+/// Of the chains of a burst, each time: about as long as reading a few kilobytes.
+const BURST_STEPS: usize = 32;
 
 /// Lanes of one chain. The portable instruction set is measured on the registers that every CPU of its kind has.
 fn lanes(isa: Isa, dtype: Dtype) -> usize {

@@ -9,25 +9,31 @@ use crate::machine::roofs;
 
 /// Of one burst, about.
 const BURST: Duration = Duration::from_micros(4);
+/// Times that a burst does it all, at most.
+const MOST: usize = 1 << 16;
 /// Bursts of a beat: the quickest counts, since a tick of the system's clock is longer than one.
 const BURSTS: usize = 3;
 /// A beat that takes so much longer than the quickest one is slow.
 const SLOW: f64 = 1.1;
 
-/// Bursts of multiply-adds that touch no memory, all of equal length.
+/// Elements that a burst reads: a part of the level-1 cache.
+const READ: usize = 2048;
+
+/// Bursts of multiply-adds, and of loads from the level-1 cache, all of equal length: what kernels live from.
 #[derive(Debug)]
 pub struct Pulse {
     isa: Isa,
-    steps: usize,
+    times: usize,
+    data: Vec<f32>,
 }
 
 impl Pulse {
     /// With the widest vectors of the machine.
     pub fn of_this_core() -> Self {
         let isa = Isa::available().pop().unwrap_or(Isa::PORTABLE);
-        let mut pulse = Self { isa, steps: 64 };
-        while pulse.beat() < BURST && pulse.steps < 1 << 20 {
-            pulse.steps *= 2;
+        let mut pulse = Self { isa, times: 1, data: vec![1.0; READ] };
+        while pulse.beat() < BURST && pulse.times < MOST {
+            pulse.times *= 2;
         }
         pulse
     }
@@ -36,7 +42,7 @@ impl Pulse {
     pub fn beat(&self) -> Duration {
         let burst = |_| {
             let start = Instant::now();
-            roofs::burst(self.isa, self.steps);
+            roofs::burst(self.isa, self.times, &self.data);
             start.elapsed()
         };
         (0..BURSTS).map(burst).min().unwrap_or_default()
@@ -58,8 +64,8 @@ mod tests {
     fn a_beat_takes_as_long_as_it_was_made_for() {
         let pulse = Pulse::of_this_core();
         let beat = (0..50).map(|_| pulse.beat()).min().unwrap();
-        // Twice the steps until it was long enough: one that somebody disturbed meanwhile is shorter.
-        assert!(!beat.is_zero() && pulse.steps < 1 << 20, "{beat:?}");
+        // Twice as much until it was long enough: one that somebody disturbed meanwhile is shorter.
+        assert!(!beat.is_zero() && pulse.times < MOST, "{beat:?}");
     }
 
     #[test]

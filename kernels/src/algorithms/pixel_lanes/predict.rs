@@ -14,9 +14,11 @@ const PER_TILE: f64 = 25.0;
 const PER_OUTPUT: f64 = 3.0;
 const PER_STORED_TILE: f64 = 80.0;
 const PER_END: f64 = 25.0;
-/// A cache line from level 2, and how many level 1 holds.
+/// A cache line from level 2, and how many of the inputs level 1 holds: where vectors are short, and a tile has more steps, it holds more
+/// weights beside them.
 const PER_LINE: f64 = 1.3;
 const LEVEL_1_LINES: f64 = 512.0;
+const LEVEL_1_LINES_SHORT: f64 = 384.0;
 /// Packing: of each vector, and of each row.
 const PER_PACKED: f64 = 5.0;
 const PER_ROW: f64 = 20.0;
@@ -85,7 +87,8 @@ impl Blocking {
     fn reading(&self, rows: usize, since: usize, windows: usize, first: bool) -> f64 {
         let passes = self.group_in.div_ceil(self.pass) as f64;
         let lines = (self.pass * self.tile_lines()) as f64;
-        let missed = |rows: f64| (1.0 - LEVEL_1_LINES / (rows * lines)).max(0.0);
+        let held = if self.lanes * self.size < 64 { LEVEL_1_LINES_SHORT } else { LEVEL_1_LINES };
+        let missed = |rows: f64| (1.0 - held / (rows * lines)).max(0.0);
         let again = (windows as f64 - 1.0) * missed(1.0);
         // The steps of the widest tiles are long enough to hide some.
         let seen = if self.direct && self.lanes * self.size >= 64 { 0.4 } else { 1.0 };

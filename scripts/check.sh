@@ -113,7 +113,7 @@ choices() {
         tconv choose --audit results/runs/*.jsonl --worst 40%
         tconv choose --audit results/runs/*.jsonl --held-out results/audit/*.jsonl
     else
-        echo "The recorded runs are of AVX-512: choices cannot be judged on this machine."
+        echo "The runs that choices are judged by are of AVX-512: they cannot be judged on this machine."
     fi
 }
 

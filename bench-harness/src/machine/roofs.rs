@@ -98,7 +98,7 @@ pub fn fma_peak(isa: Isa, dtype: Dtype, crew: &Crew) -> f64 {
 }
 
 /// So many times a few multiply-adds on all chains, and a look at all of `data`.
-pub fn burst(isa: Isa, times: usize, data: &[f32]) {
+pub(crate) fn burst(isa: Isa, times: usize, data: &[f32]) {
     for _ in 0..times {
         black_box(run_chains(isa, Dtype::F32, BURST_STEPS));
         black_box(isa.enter(Read(black_box(data))));

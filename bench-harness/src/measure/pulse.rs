@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tconv::Isa;
 
-use crate::machine::roofs;
+use crate::machine;
 
 /// Of one burst, about.
 const BURST: Duration = Duration::from_micros(4);
@@ -42,7 +42,7 @@ impl Pulse {
     pub fn beat(&self) -> Duration {
         let burst = |_| {
             let start = Instant::now();
-            roofs::burst(self.isa, self.times, &self.data);
+            machine::burst(self.isa, self.times, &self.data);
             start.elapsed()
         };
         (0..BURSTS).map(burst).min().unwrap_or_default()

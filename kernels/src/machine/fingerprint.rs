@@ -84,9 +84,13 @@ impl fmt::Display for Fingerprint {
 /// The first of those with the same instruction set, as far as there are any, and the most leading parts in common: times of another
 /// instruction set tell nothing about this one.
 fn most_like<'k>(machine: &str, kinds: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let isa = |machine: &str| machine.split('-').nth(ISA_PART).map(str::to_owned);
     let common = |kind: &str| machine.split('-').zip(kind.split('-')).take_while(|(a, b)| a == b).count();
-    kinds.min_by_key(|kind| std::cmp::Reverse((isa(kind) == isa(machine), common(kind))))
+    kinds.min_by_key(|kind| std::cmp::Reverse((isa_of(kind) == isa_of(machine), common(kind))))
+}
+
+/// The best instruction set of a machine of this name.
+fn isa_of(name: &str) -> Option<&str> {
+    name.split('-').nth(ISA_PART)
 }
 
 /// The value of the first line `key : value`.

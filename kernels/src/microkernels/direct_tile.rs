@@ -197,7 +197,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
             }
 
             // SAFETY: `depth` steps were asserted to lie inside both factors.
-            let mut steps = unsafe { Steps::<T, S, V, R, Z>::new(f, part.start) };
+            let mut steps = unsafe { Steps::<T, S, V, R, Z>::new(&Factors { lanes: all, ..*f }) };
             // What comes next: the tile beside it, or what is written then; and what lies beside.
             let (next, lines) = match parts.get(number + 1) {
                 Some(next) => {
@@ -232,11 +232,9 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
     /// # Safety
     /// V vectors and a scalar for each row lie inside the factors for each step.
     #[inline(always)]
-    unsafe fn new(f: &Factors<'_, T>, start: usize) -> Self {
+    unsafe fn new(f: &Factors<'_, T>) -> Self {
         let Factors { lanes, lane_step, scalars, row_step, scalar_step, depth } = *f;
-        // Rows that are interleaved lie side by side: known distances take no registers.
-        let row_step = if Z > 1 { 1 } else { row_step };
-        let (vectors, scalars) = (lanes[start..].as_ptr(), scalars.as_ptr());
+        let (vectors, scalars) = (lanes.as_ptr(), scalars.as_ptr());
         Self {
             vectors,
             lane_step,
@@ -286,6 +284,7 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
     ) -> Sums<T::Vector<S>, V, R> {
         let steps = steps.min(self.left);
         self.left -= steps;
+        // Rows that are interleaved lie side by side: known distances take no registers.
         let row_step = if Z > 1 { 1 } else { self.row_step };
         for _ in 0..steps {
             // SAFETY: a step that is left, as promised to `new`.

@@ -150,12 +150,6 @@ impl<'a, T> Rows<'a, T> {
     pub fn check(&self, lanes: usize, vectors: usize) {
         assert!(self.places.lanes == lanes && self.places.vectors == vectors);
     }
-
-    /// One place in every cache line of a row.
-    #[inline(always)]
-    pub fn lines(&self) -> &'a [usize] {
-        self.places.lines()
-    }
 }
 
 impl<T: Float> Rows<'_, T> {

@@ -214,7 +214,7 @@ impl<'a> Ranking<'a> {
         }
         if any(&|f| f.uses_dirty) {
             let dirty = all().filter(|o| matches!(o, Outcome::Figures(f) if f.uses_dirty)).count();
-            lines.push(format!("{dirty} of the figures come from interrupted blocks: the machine was busy."));
+            lines.push(format!("{dirty} of the figures come from disturbed blocks: the machine was busy."));
         }
         let pinned = match h.environment.pinned {
             Some(true) => "yes",

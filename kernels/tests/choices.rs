@@ -149,6 +149,19 @@ fn ties_go_to_the_smaller_scratch() {
 }
 
 #[test]
+fn other_rounding_voids_no_time() {
+    let mut candidates = upside_down();
+    for candidate in &mut candidates {
+        if let Candidate::Measured(m) = candidate {
+            m.revisions[0] += 1;
+        }
+    }
+    let choices = choices(&[line(LAYER, 1, candidates)]);
+    assert_eq!(choices.void(&Registry::builtin()), (0, 0));
+    assert_eq!(first(&plain().choices(choices), LAYER), ("scatter", ChosenBy::Measured));
+}
+
+#[test]
 fn a_new_revision_voids_its_own_candidate_alone() {
     let older = |kernel: &str| {
         let mut candidates = upside_down();

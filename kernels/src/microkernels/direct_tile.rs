@@ -118,8 +118,8 @@ pub struct Call<'a, T> {
     pub then: Hint<'a, T>,
     /// See `then`.
     pub then_lines: &'a [usize],
-    /// What is written beside each of them, before the next: at the same places.
-    pub beside: &'a [Hint<'a, T>],
+    /// What is written beside each of them, before the next, at the same places: where that is counted from.
+    pub beside: &'a [*const T],
 }
 
 /// Runs tiles side by side. Their shape by value: read back as a whole from memory to which its parts were just written, it would wait for
@@ -171,10 +171,11 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
         // Evenly over the steps, since a core waits for few lines at a time; two at a time where there are few steps. All tiles have
         // about as many lines, and a division takes as long as a step.
         let own = parts.first().map_or(0, |part| part.places.lines().len());
-        let asked = own * (R / L + self.0.beside.iter().map(|hint| hint.offsets.len()).sum::<usize>());
+        let asked = own * (R / L) * (1 + self.0.beside.len());
         let twice = asked > f.depth;
         let asks = if twice { asked.div_ceil(2) } else { asked };
-        let every = (f.depth / asks.max(1)).max(1);
+        let ahead = (f.depth / asks.max(1)).max(1) * f.scalar_step;
+        assert!(f.depth == 0 || f.scalar_step > 0);
         for (number, part) in parts.iter().enumerate() {
             let all = &f.lanes[part.start..];
             assert!(f.depth == 0 || (f.depth - 1) * f.lane_step + width <= all.len());
@@ -206,11 +207,13 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
                 None => (self.0.then, self.0.then_lines),
             };
             let own = part.places.lines();
-            sums = steps.ask(simd, &next, lines, twice, every, sums);
-            for hint in self.0.beside {
-                sums = steps.ask(simd, hint, own, twice, every, sums);
+            let half = |lines: &[usize]| if twice { lines.len() / 2 } else { 0 };
+            sums = steps.ask(simd, &next, lines, half(lines), ahead, sums);
+            for &to in self.0.beside {
+                let hint = Hint { to, offsets: &self.0.offsets[..R / L] };
+                sums = steps.ask(simd, &hint, own, half(own), ahead, sums);
             }
-            sums = steps.take(simd, steps.left, sums);
+            sums = steps.take(simd, steps.end, sums);
             let rest: &[T] = if let (true, Start::Rows(values)) = (L < Z, start) { values } else { &[] };
             rows.store_live::<S, V, R, Z, L>(simd, sums, rest, *activation);
         }
@@ -224,7 +227,8 @@ struct Steps<T, S, const V: usize, const R: usize, const Z: usize> {
     scalars: *const T,
     row_step: usize,
     scalar_step: usize,
-    left: usize,
+    /// Where the scalars of a step after the last one would lie.
+    end: *const T,
     simd: std::marker::PhantomData<S>,
 }
 
@@ -241,7 +245,7 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
             scalars,
             row_step,
             scalar_step,
-            left: depth,
+            end: scalars.wrapping_add(depth * scalar_step),
             simd: std::marker::PhantomData,
         }
     }
@@ -253,40 +257,37 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
         simd: S,
         hint: &Hint<'_, T>,
         lines: &[usize],
-        twice: bool,
-        every: usize,
+        half: usize,
+        ahead: usize,
         mut sums: Sums<T::Vector<S>, V, R>,
     ) -> Sums<T::Vector<S>, V, R> {
-        let half = if twice { lines.len() / 2 } else { 0 };
+        let (first, second) = (&lines[..lines.len() - half], &lines[half..]);
         for offset in hint.offsets {
             let to = hint.to.wrapping_add(*offset);
-            for line in 0..lines.len() - half {
-                if self.left == 0 {
+            for (first, second) in first.iter().zip(second) {
+                if self.scalars == self.end {
                     return sums;
                 }
-                prefetch::write(to.wrapping_add(lines[line]));
-                if twice {
-                    prefetch::write(to.wrapping_add(lines[half + line]));
-                }
-                sums = self.take(simd, every, sums);
+                prefetch::write(to.wrapping_add(*first));
+                prefetch::write(to.wrapping_add(*second));
+                let soon = self.scalars.wrapping_add(ahead).min(self.end);
+                sums = self.take(simd, soon, sums);
             }
         }
         sums
     }
 
-    /// Adds the products of the next `steps` steps, or of all that are left.
+    /// Adds the products of the steps before `until`.
     #[inline(always)]
     fn take(
         &mut self,
         simd: S,
-        steps: usize,
+        until: *const T,
         mut sums: Sums<T::Vector<S>, V, R>,
     ) -> Sums<T::Vector<S>, V, R> {
-        let steps = steps.min(self.left);
-        self.left -= steps;
         // Rows that are interleaved lie side by side: known distances take no registers.
         let row_step = if Z > 1 { 1 } else { self.row_step };
-        for _ in 0..steps {
+        while self.scalars != until {
             // SAFETY: a step that is left, as promised to `new`.
             unsafe {
                 let from = self.vectors.cast::<T::Vector<S>>();

@@ -121,7 +121,28 @@ impl Places {
         &self.lines
     }
 
+    /// Fills the places of a row with one value.
+    ///
+    /// # Safety
+    /// The places, counted from `to`, may be written, and nobody else accesses them meanwhile.
+    #[inline(always)]
+    pub unsafe fn fill<T: Float, S: Simd>(&self, simd: S, value: T, to: *mut T) {
+        let value = T::splat(simd, value);
+        let mut left = self.whole;
+        while left != 0 {
+            let to = to.wrapping_add(self.firsts[left.trailing_zeros() as usize]);
+            // SAFETY: as promised.
+            unsafe { to.cast::<T::Vector<S>>().write_unaligned(value) };
+            left &= left - 1;
+        }
+        for &Piece { to: place, len, .. } in &self.pieces[..self.count] {
+            // SAFETY: as promised.
+            unsafe { T::store_lanes(simd, 0..len as usize, to.wrapping_add(place), value) };
+        }
+    }
+
     /// Whether no output has a place.
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.whole == 0
     }
@@ -233,7 +254,7 @@ impl<T: Float> Rows<'_, T> {
             };
         }
         // Short vectors are many: asked once for all of them, not for each.
-        if S::REGISTER_COUNT < 32 && whole == (1 << outputs) - 1 {
+        if whole == (1 << outputs) - 1 {
             store!(all: 0 1 2 3 4 5);
             return;
         }

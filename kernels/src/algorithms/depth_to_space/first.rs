@@ -6,8 +6,9 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::blocking::{Blocking, MOST_SHARING, Parts, WeightTile};
-use super::pack::{fetch, fill, put_run, tile_start};
+use super::pack::{fetch, fill};
 use super::prepared::PreparedDirect;
+use super::tiles::Tile;
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
@@ -27,8 +28,8 @@ pub struct Task<'a, 'o, T> {
     pub tiles: Range<usize>,
 }
 
-/// Lists of lines that the hints of a tile come from: those of the next tile, and of phases without taps before it.
-const MOST_HINTS: usize = 4;
+/// Phases without taps before the next tile whose lines are asked for, at most.
+const MOST_HINTS: usize = 3;
 /// Inputs are asked for at least so many steps before they are copied.
 const FETCH_STEPS: usize = 64;
 
@@ -37,6 +38,8 @@ const FETCH_STEPS: usize = 64;
 struct Panel {
     pixels: Range<usize>,
     vectors: usize,
+    /// Its tiles, in vectors.
+    sharing: Parts,
     /// Where the outputs of the first pixel begin in phase 0, were none cropped.
     start: isize,
 }
@@ -49,12 +52,8 @@ impl Panel {
         let [_, height, width] = g.output().map(|o| o as isize);
         let image = p.n * g.problem().out_channels() * g.output_plane();
         let row = at(p.z, &axes.z) * height + at(p.y, &axes.y);
-        Self { pixels, vectors: units.len(), start: image as isize + row * width + at(p.x, &axes.x) }
-    }
-
-    /// Its tiles, in vectors.
-    fn sharing(&self, b: &Blocking) -> Parts {
-        Parts::new(self.vectors, self.vectors.div_ceil(b.vectors))
+        let (vectors, start) = (units.len(), image as isize + row * width + at(p.x, &axes.x));
+        Self { pixels, vectors, sharing: Parts::new(vectors, vectors.div_ceil(b.vectors)), start }
     }
 
     /// A part of it.
@@ -73,18 +72,6 @@ impl Panel {
         places: &mut Places,
     ) {
         places.clear(vectors * b.z);
-        Self::each_run(g, b, pixels, tile, |at, to, len| places.push(at, to, len));
-    }
-
-    /// The same run by run: number of the first output, its place, how many.
-    #[inline(always)]
-    fn each_run(
-        g: &Geometry,
-        b: &Blocking,
-        pixels: Range<usize>,
-        tile: WeightTile,
-        mut run: impl FnMut(usize, usize, usize),
-    ) {
         let (axes, x) = (&b.axes, &b.axes.x);
         let (mut done, mut pixel) = (0, axes.pixel(pixels.start));
         while done < pixels.len() {
@@ -95,7 +82,7 @@ impl Panel {
                 let (from, to) = (first.max(x.crop), end.min(x.crop + x.output));
                 if from < to {
                     let start = g.output_at(pixel.n, 0, [z, y, from - x.crop]);
-                    run(done * x.stride + from - first, start, to - from);
+                    places.push(done * x.stride + from - first, start, to - from);
                 }
             }
             done += len;
@@ -145,11 +132,11 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let (mut here, mut there) = slot.split_at_mut(b.panel());
         let mut places: [Places; MOST_SHARING] = from_fn(|_| Places::new(b.lanes, size_of::<T>()));
         let errands = Parts::new(b.group_in, tiles.len());
-        let first = b.weight_tile(tiles.start);
+        let tiles = &plan.tiles[tiles];
         let (mut own, mut filled) = (panel(0), false);
         for i in 0..count {
             if !filled {
-                let sharing = own.sharing(b);
+                let sharing = own.sharing;
                 for part in 0..sharing.count {
                     let vectors = sharing.of(part);
                     let here = &mut here[vectors.start * b.lanes * b.group_in..];
@@ -163,7 +150,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 .filter(|next| b.ahead && next.vectors == own.vectors)
                 .and_then(|next| next.plain(b, group));
             let block =
-                Block { plan, input, output, group, own: &own, first, errands, next: next.as_ref(), from };
+                Block { plan, input, output, group, own: &own, tiles, errands, next: next.as_ref(), from };
             block.run(simd, here, there, &mut places);
             filled = from.is_some();
             if filled {
@@ -183,8 +170,8 @@ struct Block<'a, 'o, T> {
     output: SharedOutput<'o, T>,
     group: usize,
     own: &'a Panel,
-    /// The first tile of weights, and the channels of the next panel that are copied with each.
-    first: WeightTile,
+    /// The tiles of weights, and the channels of the next panel that are copied with each.
+    tiles: &'a [Tile],
     errands: Parts,
     next: Option<&'a Panel>,
     /// Where the inputs of the next panel begin, if they are copied meanwhile.
@@ -200,10 +187,7 @@ impl<T: Float> Block<'_, '_, T> {
         let base = unsafe { self.output.slice_ptr(0, self.output.len()) };
         let base = base.wrapping_add(self.group * b.group_out * plane);
         let offsets: [usize; MOST_ROWS] = from_fn(|r| r * plane);
-        let [_, height, width] = g.output();
-        let row = |tile: WeightTile| (tile.z * height + tile.y) * width;
-        let to = |tile: WeightTile| b.sides.of(tile.side).start * plane + row(tile);
-        let sharing = own.sharing(b);
+        let sharing = own.sharing;
         // The phases lie alike, but where rows are cropped.
         let alike = b.axes.rows_are_whole() || own.is_whole(b);
         let place = |tile: WeightTile, places: &mut [Places; MOST_SHARING]| {
@@ -215,52 +199,47 @@ impl<T: Float> Block<'_, '_, T> {
         if alike {
             place(WeightTile::default(), places);
         }
-        let mut tile = self.first;
-        for number in 0..self.errands.count {
-            self.carry(simd, number, there);
-            let channels = b.sides.of(tile.side);
-            let rows = channels.len() * b.unit;
-            let of_tile = self.group * b.bias_step() + channels.start * b.unit;
-            let Some(weights) = tile_start(b, tile) else {
-                self.fill_phase(
-                    simd,
-                    tile,
-                    base.wrapping_add(channels.start * plane),
-                    &self.plan.rest[of_tile..][..rows],
-                );
-                tile = b.next_tile(tile);
-                continue;
-            };
+        let fetched = (FETCH_STEPS / b.group_in).clamp(1, self.tiles.len());
+        for (number, tile) in self.tiles.iter().enumerate() {
+            self.carry(simd, number, fetched, there);
             if !alike {
-                place(tile, places);
+                place(tile.number, places);
             }
             let places = &*places;
             // What the places hold already.
-            let held = if alike { 0 } else { row(tile) };
-            let to_tile = |tile: WeightTile| base.wrapping_add(to(tile)).wrapping_sub(held);
-            // What comes next: phases without taps, and the next tile of weights, or the first one for the next pixels.
-            let (mut then, mut after, mut filled) = (b.next_tile(tile), number + 1, [tile; MOST_HINTS]);
-            let mut fills = 0;
-            while after < self.errands.count && tile_start(b, then).is_none() {
-                if fills < MOST_HINTS - 1 {
-                    filled[fills] = then;
-                    fills += 1;
+            let held = if alike { 0 } else { tile.row };
+            let to_tile = |tile: &Tile| base.wrapping_add(tile.plane + tile.row).wrapping_sub(held);
+            let (own_to, channels) = (to_tile(tile), tile.channels);
+            let of_tile = self.group * b.bias_step() + tile.bias;
+            let Some(weights) = tile.weights else {
+                for places in &places[..sharing.count] {
+                    for c in 0..channels {
+                        // SAFETY: as above; the rows are channels of the tile, one output plane apart.
+                        unsafe {
+                            let value = self.plan.rest[of_tile + c * b.unit];
+                            places.fill(simd, value, own_to.wrapping_add(c * plane));
+                        }
+                    }
                 }
-                (then, after) = (b.next_tile(then), after + 1);
-            }
-            let (then_to, then_channels) = if after < self.errands.count {
-                (to_tile(then), b.sides.of(then.side).len())
-            } else {
-                let ahead = self.next.map_or(0, |next| next.start - own.start);
-                let channels = if self.next.is_some() { b.sides.of(self.first.side).len() } else { 0 };
-                (to_tile(self.first).wrapping_offset(ahead), channels)
+                continue;
             };
-            let own_to = to_tile(tile);
-            let mut beside =
-                [Hint { to: base.cast_const(), offsets: &offsets[..channels.len()] }; MOST_HINTS];
-            for (hint, &fill) in beside.iter_mut().zip(&filled[..fills]) {
-                hint.to = to_tile(fill);
+            // What comes next: phases without taps, and the next tile of weights, or the first one for the next pixels.
+            let following = &self.tiles[number + 1..];
+            let fills = tile.fills.min(following.len());
+            let mut beside = [base.cast_const(); MOST_HINTS];
+            for (to, fill) in beside.iter_mut().zip(&following[..fills]) {
+                *to = to_tile(fill);
             }
+            let beside = &beside[..fills.min(MOST_HINTS)];
+            let (then_to, then_channels) = match (following.get(fills), self.next) {
+                (Some(then), _) => (to_tile(then), then.channels),
+                (None, Some(next)) => {
+                    let first = &self.tiles[0];
+                    (to_tile(first).wrapping_offset(next.start - own.start), first.channels)
+                }
+                (None, None) => (own_to, 0),
+            };
+            let rows = channels * b.unit;
             // Tiles of equal width together: the wider ones, then the others.
             let mut part = 0;
             while part < sharing.count {
@@ -276,7 +255,7 @@ impl<T: Float> Block<'_, '_, T> {
                     part += 1;
                 }
                 let (then, then_lines) = if part < sharing.count {
-                    (Hint { to: own_to, offsets: &offsets[..channels.len()] }, places[part].lines())
+                    (Hint { to: own_to, offsets: &offsets[..channels] }, places[part].lines())
                 } else {
                     (Hint { to: then_to, offsets: &offsets[..then_channels] }, places[0].lines())
                 };
@@ -297,32 +276,18 @@ impl<T: Float> Block<'_, '_, T> {
                     offsets: &offsets,
                     then,
                     then_lines,
-                    beside: &beside[..fills],
+                    beside,
                 };
                 let shape = Shape { rows, vectors, z: b.z, live: b.unit };
                 // SAFETY: as above; the rows are channels of the tile, one output plane apart.
                 unsafe { direct_tile::run(simd, shape, &call) };
             }
-            tile = b.next_tile(tile);
         }
     }
 
-    /// The outputs of a phase without taps, of the channels from `to` on, which are `values`.
+    /// Copies a part of the next panel, before tile number `number`, and asks for the one that is copied `fetched` tiles later.
     #[inline(always)]
-    fn fill_phase<S: Simd>(&self, simd: S, tile: WeightTile, to: *mut T, values: &[T]) {
-        let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let plane = g.output_plane();
-        Panel::each_run(g, b, self.own.pixels.clone(), tile, |_, at, len| {
-            for (c, &value) in values.iter().step_by(b.unit).enumerate() {
-                // SAFETY: the task owns the outputs of its pixels in its phases and channels.
-                unsafe { put_run(simd, value, to.wrapping_add(c * plane + at), len) };
-            }
-        });
-    }
-
-    /// Copies a part of the next panel, before tile number `number`, and asks for a later one.
-    #[inline(always)]
-    fn carry<S: Simd>(&self, simd: S, number: usize, there: &mut [T]) {
+    fn carry<S: Simd>(&self, simd: S, number: usize, fetched: usize, there: &mut [T]) {
         let b = &self.plan.blocking;
         let (plane, own) = (b.axes.plane, self.own);
         let Some(from) = self.from else {
@@ -331,7 +296,7 @@ impl<T: Float> Block<'_, '_, T> {
             }
             return;
         };
-        let sharing = own.sharing(b);
+        let sharing = own.sharing;
         for part in 0..sharing.count {
             let vectors = sharing.of(part);
             let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
@@ -342,7 +307,7 @@ impl<T: Float> Block<'_, '_, T> {
         }
         // After the last part comes the first one of the panel after the next.
         let (width, count) = (own.vectors * b.lanes, self.errands.count);
-        let (soon, from) = match number + (FETCH_STEPS / b.group_in).clamp(1, count) {
+        let (soon, from) = match number + fetched {
             soon if soon < count => (soon, from),
             soon => (soon - count, from + width),
         };

@@ -17,6 +17,7 @@ mod first;
 mod last;
 mod pack;
 mod prepared;
+mod tiles;
 
 use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};

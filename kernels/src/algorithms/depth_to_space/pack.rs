@@ -104,25 +104,6 @@ pub fn fetch<T>(b: &Blocking, group: usize, input: &[T], pixels: Range<usize>, c
     }
 }
 
-/// `len` times `value`.
-///
-/// # Safety
-/// The places may be written, and nobody else accesses them.
-#[inline(always)]
-pub unsafe fn put_run<T: Float, S: Simd>(simd: S, value: T, to: *mut T, len: usize) {
-    let (lanes, all) = (T::lanes::<S>(), T::splat(simd, value));
-    // SAFETY: as promised: vectors inside, the last one over the one before it.
-    unsafe {
-        if len < lanes {
-            return T::store_lanes(simd, 0..len, to, all);
-        }
-        for at in (0..len - lanes).step_by(lanes) {
-            to.add(at).cast::<T::Vector<S>>().write_unaligned(all);
-        }
-        to.add(len - lanes).cast::<T::Vector<S>>().write_unaligned(all);
-    }
-}
-
 /// The runs of pixels that lie in one image: pixels before, where the first lies in channel 0 of the group, how many.
 #[inline(always)]
 fn runs<'a>(

@@ -2,6 +2,7 @@
 
 use super::blocking::{Blocking, Parts};
 use super::pack::{pack_bias, pack_group};
+use super::tiles::Tile;
 use super::{first, last};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
@@ -30,12 +31,19 @@ pub struct PreparedDirect<T> {
     pub bias: AlignedVec<T>,
     /// The same, activated: what outputs without products are.
     pub rest: AlignedVec<T>,
+    /// Channels first.
+    pub tiles: Vec<Tile>,
 }
 
 impl<T: Float> PreparedDirect<T> {
     pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Error> {
         let (threads, scratch) = blocking.workers(request);
+        let tiles = match blocking.layout {
+            Layout::Nchw => Tile::all(request.geometry, &blocking),
+            Layout::Nhwc => Vec::new(),
+        };
         let mut prepared = Self {
+            tiles,
             geometry: request.geometry.clone(),
             epilogue: request.epilogue,
             isa: request.target.isa,

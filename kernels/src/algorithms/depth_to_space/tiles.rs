@@ -1,0 +1,52 @@
+//! Channels first, the tiles of weights in the order in which a run takes them, worked out once: many are too short for that.
+
+use super::blocking::{Blocking, WeightTile};
+use super::pack::tile_start;
+use crate::problem::geometry::Geometry;
+
+/// A tile of weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile {
+    /// Its phase and number.
+    pub number: WeightTile,
+    /// Where its weights begin among those of the group; `None` where its phase has no tap.
+    pub weights: Option<usize>,
+    /// Its channels.
+    pub channels: usize,
+    /// Where the first of its rows begins among the bias of the group.
+    pub bias: usize,
+    /// Where its first channel lies among the outputs of the group, and its phase from there.
+    pub plane: usize,
+    pub row: usize,
+    /// Tiles without taps that follow it.
+    pub fills: usize,
+}
+
+impl Tile {
+    /// All of them; none with channels last.
+    pub fn all(g: &Geometry, b: &Blocking) -> Vec<Self> {
+        let [_, height, width] = g.output();
+        let mut next = b.weight_tile(0);
+        let tile = |_| {
+            let number = next;
+            next = b.next_tile(number);
+            let channels = b.sides.of(number.side);
+            Self {
+                number,
+                weights: tile_start(b, number),
+                channels: channels.len(),
+                bias: channels.start * b.unit,
+                plane: channels.start * g.output_plane(),
+                row: (number.z * height + number.y) * width,
+                fills: 0,
+            }
+        };
+        let mut tiles: Vec<Self> = (0..b.weight_tiles()).map(tile).collect();
+        for i in (1..tiles.len()).rev() {
+            if tiles[i].weights.is_none() {
+                tiles[i - 1].fills = tiles[i].fills + 1;
+            }
+        }
+        tiles
+    }
+}

@@ -92,12 +92,13 @@ def choices(all_runs):
             if not candidates:
                 continue
             fast = [c for c in candidates if c["ns"][0] <= SLOWEST * candidates[0]["ns"][0]]
-            others = sorted({m["kernel"] for m in asked} - {c["kernel"] for c in fast})
+            # Those that declined are not listed: one that takes the problem since then may win by its prediction.
+            others = sorted({m["kernel"] for m in asked if "declined" not in m} - {c["kernel"] for c in fast})
             key = machine, isa, threads, problem
             lines[key] = {
                 "schema": SCHEMA["choice"], "machine": machine, "isa": isa, "threads": threads, "cache": "warm",
                 "problem": problem, "effort": "patient",
-                "candidates": fast + [{"kernel": name, "declined": ""} for name in others],
+                "candidates": fast + [{"kernel": name, "variant": "", "skipped": ""} for name in others],
             }
     dumps = lambda line: json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n"
     return "".join(dumps(lines[key]) for key in sorted(lines))

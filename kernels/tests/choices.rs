@@ -41,7 +41,8 @@ fn timed(kernel: &str, problem: &str, ns: f64) -> Candidate {
 fn line(problem: &str, threads: usize, mut candidates: Vec<Candidate>) -> Line {
     for name in Registry::builtin().iter().map(|k| k.name()) {
         if !candidates.iter().any(|c| c.kernel() == name) {
-            candidates.push(Candidate::Declined { kernel: name.into(), declined: "left out".into() });
+            let (kernel, variant, skipped) = (name.into(), String::new(), "left out".into());
+            candidates.push(Candidate::Skipped { kernel, variant, skipped });
         }
     }
     Line {
@@ -146,6 +147,19 @@ fn ties_go_to_the_smaller_scratch() {
         let planner = plain().choices(choices(&[line(LAYER, 1, candidates)]));
         assert_eq!(plan_by(&planner), (winner, ChosenBy::Measured));
     }
+}
+
+/// One that declined may have learned to take the layer; nothing is known of it but its prediction.
+#[test]
+fn who_declined_may_win_by_prediction() {
+    let slow = || vec![timed("scatter", LAYER, 1e12)];
+    let by_time = plain().choices(choices(&[line(LAYER, 1, slow())]));
+    assert_eq!(first(&by_time, LAYER), ("scatter", ChosenBy::Measured));
+    let declined = Candidate::Declined { kernel: "polyphase".into(), declined: "dilation".into() };
+    let open = plain().choices(choices(&[line(LAYER, 1, [slow(), vec![declined]].concat())]));
+    let (kernel, by) = first(&open, LAYER);
+    assert_eq!(kernel, "polyphase");
+    assert_ne!(by, ChosenBy::Measured);
 }
 
 #[test]

@@ -14,7 +14,8 @@ use tconv::{
 /// How many cases of the stored set each kernel declines (f32, NCHW, portable: the number of lanes matters to some); one
 /// that is not named declines none.
 /// `zero-insert`: the special cases with weights that are not finite. `phase-merged`: all but dense kernels of a whole
-/// multiple of the stride along x. `depth-to-space`: all but kernels that do not overlap, of the stride along x or half of it. `depthwise`: more than one input
+/// multiple of the stride along x. `depth-to-space`: all but kernels that
+/// do not overlap, of the stride along x or half of it, or overlap along one other axis. `depthwise`: more than one input
 /// channel in a group. `winograd-polyphase`: fewer than 32 input channels in a group, all but a few.
 /// `grouped-polyphase`: one group, or one input channel in a group.
 /// `separable`: weights that are no outer products of one input channel, all but a few.
@@ -24,7 +25,7 @@ const DECLINES: &[(&str, usize)] = &[
     ("grouped-polyphase", 235),
     ("pixel-lanes", 45),
     ("phase-merged", 247),
-    ("depth-to-space", 230),
+    ("depth-to-space", 227),
     ("separable", 268),
     ("depthwise", 185),
     ("weight-streaming", 22),

@@ -69,6 +69,19 @@ fn special_problems() -> Vec<Problem> {
         make(1, 6, 6, 2, &[Axis::new(3, 4, 4), cropped(50, 4, 4, 3, 2)]),
         make(1, 3, 4, 1, &[Axis::new(3, 1, 3), Axis::new(21, 2, 2)]),
         make(1, 4, 9, 1, &[Axis::new(4, 2, 2), Axis::new(40, 1, 1)]),
+        // Kernels that overlap along one axis, but not the last: windows of rows and of planes, crops of whole positions, positions
+        // beyond the input, phases of unequally many taps, holes beside them.
+        make(2, 5, 7, 1, &[cropped(6, 8, 4, 2, 2), Axis::new(21, 1, 1)]),
+        make(1, 6, 8, 2, &[cropped(4, 3, 1, 1, 1), cropped(10, 2, 2, 1, 0)]),
+        make(2, 3, 5, 1, &[cropped(3, 4, 2, 3, 1), Axis::new(3, 2, 2), Axis::new(11, 1, 2)]),
+        make(
+            1,
+            4,
+            3,
+            1,
+            &[Axis::new(3, 2, 3), Axis { output_padding: 1, ..cropped(2, 7, 2, 5, 0) }, Axis::new(9, 4, 4)],
+        ),
+        make(1, 40, 6, 1, &[Axis { output_padding: 2, ..Axis::new(1, 11, 4) }, cropped(33, 1, 1, 0, 0)]),
         // Several groups: of equal and unequal sizes, that end within vectors; two, one and unequal taps side by side; more than
         // a tile has; residues of a dilation; phases without taps; a volume; more channels than a packed vector holds.
         make(1, 24, 40, 8, &[cropped(4, 4, 2, 1, 1), cropped(37, 4, 2, 1, 1)]),

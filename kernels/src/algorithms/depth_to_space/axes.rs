@@ -1,31 +1,49 @@
-//! Axes whose kernels do not overlap: output u = o + crop belongs to input u / S alone, through tap u mod S.
+//! Axes by positions and phases: output u·S + ρ (crop and all) of position u is a sum over the taps ρ + s·S, of inputs u − s.
+//!
+//! Kernels that do not overlap (K ≤ S) have one tap in a phase, or none, and positions are inputs. One axis may overlap, but for the last one:
+//! its phases read windows of inputs, each a row of positions before the other.
 
 use crate::contract::request::Declined;
 use crate::problem::geometry::{AxisGeometry, Geometry};
 
 /// One axis.
 #[derive(Debug, Clone, Copy)]
-pub struct DisjointAxis {
+pub struct PhasedAxis {
     /// Phases (S).
     pub stride: usize,
-    /// Taps (K ≤ S): the first phases have one each.
+    /// Taps (K).
     pub kernel: usize,
-    /// Cropped outputs at the begin.
+    /// Cropped outputs at the begin, those of whole positions left out.
     pub crop: usize,
     /// Outputs.
     pub output: usize,
     /// Inputs.
     pub input: usize,
+    /// Positions.
+    pub positions: usize,
+    /// The input that window 0 of position 0 reads.
+    first: usize,
 }
 
-impl DisjointAxis {
+impl PhasedAxis {
     fn new(number: usize, axis: &AxisGeometry) -> Result<Self, Declined> {
         let a = &axis.axis;
-        if a.kernel > 1 && (a.kernel > a.stride || a.dilation > 1) {
-            return Err(Declined::because(format!(
-                "kernel {} with stride {} and dilation {} on axis {number}: outputs are sums of several products",
-                a.kernel, a.stride, a.dilation
-            )));
+        if a.kernel > 1 && a.dilation > 1 {
+            return Err(Declined::because(format!("dilation {} on axis {number}", a.dilation)));
+        }
+        let whole = Self {
+            stride: a.stride,
+            kernel: a.kernel,
+            crop: a.padding.0,
+            output: axis.output,
+            input: a.input,
+            positions: a.input,
+            first: 0,
+        };
+        if whole.windows() > 1 {
+            let (first, crop) = (whole.crop / a.stride, whole.crop % a.stride);
+            let positions = (crop + axis.output).div_ceil(a.stride);
+            return Ok(Self { crop, positions, first, ..whole });
         }
         let (all, needed) = (a.input * a.stride, a.padding.0 + axis.output);
         if needed > all {
@@ -34,37 +52,56 @@ impl DisjointAxis {
                 needed - all
             )));
         }
-        Ok(Self {
-            stride: a.stride,
-            kernel: a.kernel,
-            crop: a.padding.0,
-            output: axis.output,
-            input: a.input,
-        })
+        Ok(whole)
     }
 
-    /// Whether every input has all its outputs.
+    /// Windows: the most taps of a phase.
+    pub fn windows(&self) -> usize {
+        self.kernel.div_ceil(self.stride)
+    }
+
+    /// Taps of a phase.
+    pub fn taps(&self, rho: usize) -> usize {
+        self.kernel / self.stride + usize::from(rho < self.kernel % self.stride)
+    }
+
+    /// Taps of the phases before it.
+    fn taps_before(&self, rho: usize) -> usize {
+        self.kernel / self.stride * rho + rho.min(self.kernel % self.stride)
+    }
+
+    /// Whether every position has all its outputs.
     pub fn is_whole(&self) -> bool {
-        self.crop == 0 && self.output == self.input * self.stride
+        self.crop == 0 && self.output == self.positions * self.stride
     }
 
-    /// Output of phase `rho` of input `i`, if it is one.
-    pub fn output_of(&self, i: usize, rho: usize) -> Option<usize> {
-        (i * self.stride + rho).checked_sub(self.crop).filter(|&o| o < self.output)
+    /// Output of phase `rho` of position `u`, if it is one.
+    pub fn output_of(&self, u: usize, rho: usize) -> Option<usize> {
+        (u * self.stride + rho).checked_sub(self.crop).filter(|&o| o < self.output)
     }
 }
 
-/// All three, and how many pixels of all images there are.
+/// All three, and how they lie in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Axes {
-    pub z: DisjointAxis,
-    pub y: DisjointAxis,
-    pub x: DisjointAxis,
+    pub z: PhasedAxis,
+    pub y: PhasedAxis,
+    pub x: PhasedAxis,
+    /// Windows of the axis that overlaps, or one.
+    pub windows: usize,
     /// Inputs of one channel of one image.
     pub plane: usize,
+    /// Positions and inputs of a segment: where the inputs of neighbouring positions are neighbours.
+    segment: usize,
+    segment_input: usize,
+    /// Segments of an image.
+    segments: usize,
+    /// Inputs from one window back to the next, and those before the first of window 0 in a segment.
+    pub back: usize,
+    first: usize,
 }
 
-/// A pixel: image, z, y, x.
+/// A position of all images: image, z, y, x.
 #[derive(Debug, Clone, Copy)]
 pub struct Pixel {
     pub n: usize,
@@ -73,38 +110,109 @@ pub struct Pixel {
     pub x: usize,
 }
 
+/// Neighbouring positions, as a window reads them.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// Positions before.
+    pub done: usize,
+    /// Where the input of the first one lies in channel 0 of the group; `None` where they read beyond the input.
+    pub from: Option<usize>,
+    pub len: usize,
+}
+
 impl Axes {
     pub fn new(g: &Geometry) -> Result<Self, Declined> {
-        let axis = |a: usize| DisjointAxis::new(a, &g.axes()[a]);
-        Ok(Self { z: axis(0)?, y: axis(1)?, x: axis(2)?, plane: g.input_plane() })
+        let axis = |a: usize| PhasedAxis::new(a, &g.axes()[a]);
+        let (z, y, x) = (axis(0)?, axis(1)?, axis(2)?);
+        let overlapping = |a: &PhasedAxis| a.windows() > 1;
+        if overlapping(&x) || overlapping(&z) && overlapping(&y) {
+            return Err(Declined::because(format!(
+                "kernel {:?} with stride {:?}: outputs are sums along the last axis, or along two",
+                [z.kernel, y.kernel, x.kernel],
+                [z.stride, y.stride, x.stride]
+            )));
+        }
+        let (windows, plane) = (z.windows().max(y.windows()), g.input_plane());
+        let (line, rows) = (x.input, y.input * x.input);
+        Ok(if overlapping(&y) {
+            let (segment, first) = (y.positions * line, y.first * line);
+            Self {
+                z,
+                y,
+                x,
+                windows,
+                plane,
+                segment,
+                segment_input: rows,
+                segments: z.input,
+                back: line,
+                first,
+            }
+        } else {
+            let (segment, first) = (z.positions * rows, z.first * rows);
+            Self { z, y, x, windows, plane, segment, segment_input: plane, segments: 1, back: rows, first }
+        })
+    }
+
+    /// Positions of an image.
+    pub fn positions(&self) -> usize {
+        self.z.positions * self.y.positions * self.x.positions
     }
 
     pub fn is_whole(&self) -> bool {
         self.rows_are_whole() && self.x.is_whole()
     }
 
-    /// Whether the phases along z and y of a pixel lie alike: nothing is cropped there.
+    /// Whether the phases along z and y of a position lie alike: nothing is cropped there.
     pub fn rows_are_whole(&self) -> bool {
         self.z.is_whole() && self.y.is_whole()
     }
 
-    /// Number `i` of all pixels, image after image.
+    /// Number `i` of all positions, image after image.
     pub fn pixel(&self, i: usize) -> Pixel {
-        let (row, x) = (i / self.x.input, i % self.x.input);
-        let (plane, y) = (row / self.y.input, row % self.y.input);
-        Pixel { n: plane / self.z.input, z: plane % self.z.input, y, x }
+        let (row, x) = (i / self.x.positions, i % self.x.positions);
+        let (plane, y) = (row / self.y.positions, row % self.y.positions);
+        Pixel { n: plane / self.z.positions, z: plane % self.z.positions, y, x }
     }
 
     /// The same one row further on, at its begin.
     pub fn next_row(&self, p: Pixel) -> Pixel {
         let mut next = Pixel { x: 0, y: p.y + 1, ..p };
-        if next.y == self.y.input {
+        if next.y == self.y.positions {
             (next.y, next.z) = (0, p.z + 1);
         }
-        if next.z == self.z.input {
+        if next.z == self.z.positions {
             (next.z, next.n) = (0, p.n + 1);
         }
         next
+    }
+
+    /// What a window reads for position `i` of all and those after it, `most` at most. `channels`: those of an image, and those before
+    /// the group.
+    #[inline(always)]
+    pub fn run(&self, window: usize, done: usize, i: usize, most: usize, channels: [usize; 2]) -> Run {
+        let (segment, at) = (i / self.segment, i % self.segment);
+        let (n, part) = (segment / self.segments, segment % self.segments);
+        let (at, left) = (at + self.first, most.min(self.segment - at));
+        let before = window * self.back;
+        if at < before {
+            return Run { done, from: None, len: left.min(before - at) };
+        }
+        let at = at - before;
+        if at >= self.segment_input {
+            return Run { done, from: None, len: left };
+        }
+        let from = (n * channels[0] + channels[1]) * self.plane + part * self.segment_input + at;
+        Run { done, from: Some(from), len: left.min(self.segment_input - at) }
+    }
+
+    /// Where the inputs of `len` positions from number `i` of all on begin in window 0, if they lie together in all windows.
+    pub fn together(&self, i: usize, len: usize, channels: [usize; 2]) -> Option<usize> {
+        let all = |window: &usize| {
+            let run = self.run(*window, 0, i, len, channels);
+            run.from.filter(|_| run.len == len)
+        };
+        all(&(self.windows - 1)).and(all(&0))
     }
 
     /// Phases along z and y.
@@ -112,8 +220,10 @@ impl Axes {
         self.z.stride * self.y.stride
     }
 
-    /// Number of phase (z, y) among those that have a tap.
-    pub fn with_tap(&self, z: usize, y: usize) -> Option<usize> {
-        (z < self.z.kernel && y < self.y.kernel).then_some(z * self.y.kernel + y)
+    /// Taps of phase (z, y), all of those before it, and of all.
+    pub fn taps(&self, z: usize, y: usize) -> [usize; 3] {
+        let taps = self.z.taps(z);
+        let before = self.z.taps_before(z) * self.y.kernel + taps * self.y.taps_before(y);
+        [taps * self.y.taps(y), before, self.z.kernel * self.y.kernel]
     }
 }

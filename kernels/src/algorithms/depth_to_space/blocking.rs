@@ -35,7 +35,9 @@ pub struct Blocking {
     pub group_in: usize,
     pub group_out: usize,
     pub groups: usize,
-    /// Pixels of all images.
+    /// What an output sums over at most: input channels of a group, of each window.
+    pub sources: usize,
+    /// Positions of all images ("pixels": most often they are inputs).
     pub pixels: usize,
     /// Rows that are interleaved: the phases along x, channels first; else 1.
     pub z: usize,
@@ -68,6 +70,12 @@ impl Blocking {
         let lanes = request.target.isa.f32_lanes() * 4 / size;
         let registers = request.target.isa.registers();
         let layout = p.layout();
+        if axes.windows > 1 && layout == Layout::Nhwc {
+            return Err(Declined::because("channels last, outputs are one product each"));
+        }
+        if axes.windows > 1 && request.weights.is_some_and(|w| !w.all_finite) {
+            return Err(not_finite());
+        }
         let mut blocking = Self {
             axes,
             layout,
@@ -76,7 +84,8 @@ impl Blocking {
             group_in: p.group_in(),
             group_out: p.group_out(),
             groups: p.groups(),
-            pixels: p.batch() * axes.plane,
+            sources: p.group_in() * axes.windows,
+            pixels: p.batch() * axes.positions(),
             z: 1,
             rows: 1,
             vectors: 1,
@@ -122,12 +131,12 @@ impl Blocking {
         (self.sides, self.unit) = (Parts::new(self.group_out, self.group_out.div_ceil(channels)), kernel);
         let vectors = widest(self.registers, self.rows);
         self.vectors = vectors.min(self.units()).max(1);
-        let panel = |vectors: usize| self.group_in * vectors * self.lanes * size;
+        let panel = |vectors: usize| self.sources * vectors * self.lanes * size;
         if panel(1) > SLOT_BYTES {
             return Err(Declined::because(format!(
-                "{} bytes for a vector of pixels of all {} input channels: {SLOT_BYTES} are allowed",
+                "{} bytes for a vector of pixels of all {} inputs of a sum: {SLOT_BYTES} are allowed",
                 panel(1),
-                self.group_in
+                self.sources
             )));
         }
         while panel(self.vectors) > SLOT_BYTES {
@@ -157,6 +166,11 @@ impl Blocking {
             self.block = (BLOCK_BYTES / tile).max(1);
         }
         Ok(())
+    }
+
+    /// Input channels of an image, and those before a group.
+    pub fn channels_before(&self, group: usize) -> [usize; 2] {
+        [self.groups * self.group_in, group * self.group_in]
     }
 
     /// What is shared out along the pixels: vectors, or single ones.
@@ -234,9 +248,10 @@ impl Blocking {
         }
     }
 
-    /// Packed weights of one group: `[phase with a tap][live run][tile][input channel][row or lane]`.
+    /// Packed weights of one group: `[phase with a tap][live run][tile][tap][input channel][row or lane]`.
     pub fn group_weights(&self) -> usize {
-        self.axes.z.kernel * self.axes.y.kernel * self.live_runs() * self.group_in * self.step()
+        let [_, _, taps] = self.axes.taps(0, 0);
+        taps * self.live_runs() * self.group_in * self.step()
     }
 
     /// Packed weights of all groups.
@@ -254,7 +269,7 @@ impl Blocking {
 
     /// Elements of the inputs of a panel.
     pub fn panel(&self) -> usize {
-        (self.group_in * self.wide * self.lanes).next_multiple_of(16)
+        (self.sources * self.wide * self.lanes).next_multiple_of(16)
     }
 
     /// Tasks of a run.
@@ -285,6 +300,11 @@ impl Blocking {
     pub fn name(&self, request: &Request<'_>) -> String {
         format!("{}-{}x{}", request.target.isa.name(), self.rows, self.vectors * self.lanes)
     }
+}
+
+/// Zeros stand in for inputs that a window lacks.
+pub fn not_finite() -> Declined {
+    Declined::because("weights are not finite, and padded zeros are multiplied")
 }
 
 /// A tile of weights: its phase along z and y, its run, and its number side by side.

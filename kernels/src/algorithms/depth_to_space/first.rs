@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::blocking::{Blocking, MOST_SHARING, Parts, WeightTile};
-use super::pack::{fetch, fill};
+use super::pack::{fetch, fill, windows};
 use super::prepared::PreparedDirect;
 use super::tiles::Tile;
 use crate::machine::parallel::SharedOutput;
@@ -48,7 +48,7 @@ impl Panel {
     fn new(g: &Geometry, b: &Blocking, units: Range<usize>) -> Self {
         let pixels = units.start * b.lanes..(units.end * b.lanes).min(b.pixels);
         let (axes, p) = (&b.axes, b.axes.pixel(pixels.start));
-        let at = |i: usize, axis: &super::axes::DisjointAxis| (i * axis.stride) as isize - axis.crop as isize;
+        let at = |i: usize, axis: &super::axes::PhasedAxis| (i * axis.stride) as isize - axis.crop as isize;
         let [_, height, width] = g.output().map(|o| o as isize);
         let image = p.n * g.problem().out_channels() * g.output_plane();
         let row = at(p.z, &axes.z) * height + at(p.y, &axes.y);
@@ -75,7 +75,7 @@ impl Panel {
         let (axes, x) = (&b.axes, &b.axes.x);
         let (mut done, mut pixel) = (0, axes.pixel(pixels.start));
         while done < pixels.len() {
-            let len = (x.input - pixel.x).min(pixels.len() - done);
+            let len = (x.positions - pixel.x).min(pixels.len() - done);
             if let (Some(z), Some(y)) = (axes.z.output_of(pixel.z, tile.z), axes.y.output_of(pixel.y, tile.y))
             {
                 let (first, end) = (pixel.x * x.stride, (pixel.x + len) * x.stride);
@@ -93,7 +93,7 @@ impl Panel {
     /// Whether every row that it meets has all its outputs along z and y.
     fn is_whole(&self, b: &Blocking) -> bool {
         let axes = &b.axes;
-        let whole = |axis: &super::axes::DisjointAxis, i: usize| {
+        let whole = |axis: &super::axes::PhasedAxis, i: usize| {
             axis.output_of(i, 0).is_some() && axis.output_of(i, axis.stride - 1).is_some()
         };
         let (mut done, mut pixel) = (0, axes.pixel(self.pixels.start));
@@ -101,18 +101,17 @@ impl Panel {
             if !whole(&axes.z, pixel.z) || !whole(&axes.y, pixel.y) {
                 return false;
             }
-            done += axes.x.input - pixel.x;
+            done += axes.x.positions - pixel.x;
             pixel = axes.next_row(pixel);
         }
         true
     }
 
-    /// Where its inputs of channel 0 begin, if they lie together and fill all vectors.
+    /// Where its inputs of channel 0 begin in window 0, if they lie together and fill all vectors.
     fn plain(&self, b: &Blocking, group: usize) -> Option<usize> {
-        let (n, at) = (self.pixels.start / b.axes.plane, self.pixels.start % b.axes.plane);
         let width = self.vectors * b.lanes;
-        let together = self.pixels.len() == width && at + width <= b.axes.plane;
-        together.then_some((n * b.groups + group) * b.group_in * b.axes.plane + at)
+        let from = b.axes.together(self.pixels.start, width, b.channels_before(group));
+        from.filter(|_| self.pixels.len() == width)
     }
 }
 
@@ -131,7 +130,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         };
         let (mut here, mut there) = slot.split_at_mut(b.panel());
         let mut places: [Places; MOST_SHARING] = from_fn(|_| Places::new(b.lanes, size_of::<T>()));
-        let errands = Parts::new(b.group_in, tiles.len());
+        let errands = Parts::new(b.sources, tiles.len());
         let tiles = &plan.tiles[tiles];
         let (mut own, mut filled) = (panel(0), false);
         for i in 0..count {
@@ -139,7 +138,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 let sharing = own.sharing;
                 for part in 0..sharing.count {
                     let vectors = sharing.of(part);
-                    let here = &mut here[vectors.start * b.lanes * b.group_in..];
+                    let here = &mut here[vectors.start * b.lanes * b.sources..];
                     let width = vectors.len() * b.lanes;
                     fill(simd, b, group, input, own.part(b, vectors), width, here);
                 }
@@ -170,7 +169,7 @@ struct Block<'a, 'o, T> {
     output: SharedOutput<'o, T>,
     group: usize,
     own: &'a Panel,
-    /// The tiles of weights, and the channels of the next panel that are copied with each.
+    /// The tiles of weights, and the sources of the next panel that are copied with each.
     tiles: &'a [Tile],
     errands: Parts,
     next: Option<&'a Panel>,
@@ -199,7 +198,7 @@ impl<T: Float> Block<'_, '_, T> {
         if alike {
             place(WeightTile::default(), places);
         }
-        let fetched = (FETCH_STEPS / b.group_in).clamp(1, self.tiles.len());
+        let fetched = (FETCH_STEPS / b.sources).clamp(1, self.tiles.len());
         for (number, tile) in self.tiles.iter().enumerate() {
             self.carry(simd, number, fetched, there);
             if !alike {
@@ -248,7 +247,7 @@ impl<T: Float> Block<'_, '_, T> {
                 let mut count = 0;
                 while part < sharing.count && sharing.of(part).len() == vectors {
                     if !places[part].is_empty() {
-                        let start = sharing.of(part).start * b.lanes * b.group_in;
+                        let start = sharing.of(part).start * b.lanes * b.sources;
                         parts[count] = Part { start, places: &places[part] };
                         count += 1;
                     }
@@ -265,7 +264,7 @@ impl<T: Float> Block<'_, '_, T> {
                     scalars: &self.plan.weights[self.group * b.group_weights() + weights..],
                     row_step: 1,
                     scalar_step: rows,
-                    depth: b.group_in,
+                    depth: tile.depth,
                 };
                 let call = Call {
                     factors,
@@ -297,12 +296,15 @@ impl<T: Float> Block<'_, '_, T> {
             return;
         };
         let sharing = own.sharing;
-        for part in 0..sharing.count {
-            let vectors = sharing.of(part);
-            let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
-            let to = &mut there[at * b.group_in..][..b.group_in * width];
-            for c in self.errands.of(number) {
-                copy(simd, &self.input[from + c * plane + at..][..width], &mut to[c * width..][..width]);
+        for (window, channels) in windows(b, self.errands.of(number)) {
+            let from = from - window * b.axes.back;
+            for part in 0..sharing.count {
+                let vectors = sharing.of(part);
+                let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
+                let to = &mut there[at * b.sources + window * b.group_in * width..][..b.group_in * width];
+                for c in channels.clone() {
+                    copy(simd, &self.input[from + c * plane + at..][..width], &mut to[c * width..][..width]);
+                }
             }
         }
         // After the last part comes the first one of the panel after the next.
@@ -311,8 +313,11 @@ impl<T: Float> Block<'_, '_, T> {
             soon if soon < count => (soon, from),
             soon => (soon - count, from + width),
         };
-        for c in self.errands.of(soon) {
-            prefetch::run(self.input.as_ptr().wrapping_add(from + c * plane), width);
+        for (window, channels) in windows(b, self.errands.of(soon)) {
+            let from = self.input.as_ptr().wrapping_add(from - window * b.axes.back);
+            for c in channels {
+                prefetch::run(from.wrapping_add(c * plane), width);
+            }
         }
     }
 }

@@ -41,12 +41,12 @@ impl Spots {
         let ([_, height, width], channels) = (g.output(), g.problem().out_channels());
         let mut pixel = first;
         let offsets = from_fn(|_| {
-            let at = |axis: &super::axes::DisjointAxis, i: usize| (i * axis.stride).wrapping_sub(axis.crop);
+            let at = |axis: &super::axes::PhasedAxis, i: usize| (i * axis.stride).wrapping_sub(axis.crop);
             let row = at(&axes.z, pixel.z).wrapping_mul(height).wrapping_add(at(&axes.y, pixel.y));
             let start = row.wrapping_mul(width).wrapping_add(at(&axes.x, pixel.x)).wrapping_mul(channels);
             let start = start.wrapping_add(pixel.n * g.output_plane() * channels);
             pixel.x += 1;
-            if pixel.x == axes.x.input {
+            if pixel.x == axes.x.positions {
                 pixel = axes.next_row(pixel);
             }
             start
@@ -67,7 +67,7 @@ impl Spots {
             let zy = axes.z.output_of(pixel.z, tile.z).and(axes.y.output_of(pixel.y, tile.y));
             present |= u32::from(x && zy.is_some()) << r;
             pixel.x += 1;
-            if pixel.x == axes.x.input {
+            if pixel.x == axes.x.positions {
                 pixel = axes.next_row(pixel);
             }
         }

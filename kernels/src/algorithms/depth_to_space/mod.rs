@@ -10,6 +10,9 @@
 //! ```
 //!
 //! Phases along z and y are tiles of their own: other rows of the output. A phase without a tap (K < S) holds the bias.
+//!
+//! Channels first, one other axis than the last may overlap, such as the frequencies of a spectrogram (kernel 8 × 1, stride 4 × 1): the sum goes over
+//! its taps, too, as if they were input channels. Packed inputs are those of each window, a row of positions apart.
 
 mod axes;
 mod blocking;
@@ -38,7 +41,7 @@ impl Kernel for DepthToSpace {
     }
 
     fn summary(&self) -> &'static str {
-        "kernel = stride: a 1×1 product whose phases go from the registers to their places"
+        "kernel = stride (along the last axis): a product of pixels whose phases go from the registers to their places"
     }
 
     fn revisions(&self) -> Revisions {

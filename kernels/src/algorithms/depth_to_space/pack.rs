@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::axes::Run;
 use super::blocking::{Blocking, WeightTile};
 use crate::machine::prefetch;
 use crate::microkernels::copy::{copy, zero};
@@ -15,36 +16,38 @@ use crate::problem::problem::Layout;
 /// z and y or, channels last, along x.
 #[inline(always)]
 pub fn tile_start(b: &Blocking, tile: WeightTile) -> Option<usize> {
-    let phase = b.axes.with_tap(tile.z, tile.y)?;
-    if tile.run >= b.live_runs() {
+    let [taps, before, _] = b.axes.taps(tile.z, tile.y);
+    if taps == 0 || tile.run >= b.live_runs() {
         return None;
     }
-    Some(((phase * b.live_runs() + tile.run) * b.step() + b.sides.of(tile.side).start * b.unit) * b.group_in)
+    let runs = before * b.live_runs() + tile.run;
+    Some((runs * b.step() + b.sides.of(tile.side).start * b.unit * taps) * b.group_in)
 }
 
-/// Weights of one group: `[phase with a tap][run][tile][input channel][row or lane]`. What lanes are left stays zero.
+/// Weights of one group: `[phase with a tap][run][tile][tap][input channel][row or lane]`. What lanes are left stays zero.
 pub fn pack_group<T: Float>(g: &Geometry, b: &Blocking, group: usize, weights: &[T], packed: &mut [T]) {
-    let kx = g.kernel()[2];
+    let (axes, kx) = (&b.axes, g.kernel()[2]);
     let mut tile = b.weight_tile(0);
     for _ in 0..b.weight_tiles() {
         if let Some(start) = tile_start(b, tile) {
             let units = b.sides.of(tile.side);
             let width = units.len() * b.unit;
-            let packed = &mut packed[start..][..b.group_in * width];
-            for (ci, to) in packed.chunks_exact_mut(width).enumerate() {
-                let ci = group * b.group_in + ci;
+            let taps = (tile.z..axes.z.kernel)
+                .step_by(axes.z.stride)
+                .flat_map(|z| (tile.y..axes.y.kernel).step_by(axes.y.stride).map(move |y| (z, y)));
+            let steps = taps.flat_map(|tap| (0..b.group_in).map(move |ci| (tap, group * b.group_in + ci)));
+            for (((z, y), ci), to) in steps.zip(packed[start..].chunks_exact_mut(width)) {
                 match b.layout {
                     Layout::Nchw => {
                         for (co, to) in units.clone().zip(to.chunks_exact_mut(kx)) {
-                            let start = g.weight_at(ci, co, [tile.z, tile.y, 0]);
-                            to.copy_from_slice(&weights[start..][..kx]);
+                            to.copy_from_slice(&weights[g.weight_at(ci, co, [z, y, 0])..][..kx]);
                         }
                     }
                     Layout::Nhwc => {
                         let first = units.start * b.lanes;
                         for (column, to) in (first..b.run.min(first + width)).zip(to) {
                             let (x, co) = (tile.run + column / b.group_out, column % b.group_out);
-                            *to = weights[g.weight_at(ci, co, [tile.z, tile.y, x])];
+                            *to = weights[g.weight_at(ci, co, [z, y, x])];
                         }
                     }
                 }
@@ -71,7 +74,7 @@ pub fn pack_bias<T: Float>(b: &Blocking, group: usize, bias: &[T], packed: &mut 
     }
 }
 
-/// Inputs of the pixels `pixels` (of all images), `[channel][pixel]`, `width` elements for each channel: zeros follow.
+/// Inputs of the pixels `pixels` (of all images), `[window][channel][pixel]`, `width` elements for each channel: zeros follow.
 #[inline(always)]
 pub fn fill<T: Float, S: Simd>(
     simd: S,
@@ -82,45 +85,62 @@ pub fn fill<T: Float, S: Simd>(
     width: usize,
     panel: &mut [T],
 ) {
-    for (done, first, len) in runs(b, group, &pixels) {
-        for (c, to) in panel.chunks_exact_mut(width).take(b.group_in).enumerate() {
-            copy(simd, &input[first + c * b.axes.plane..][..len], &mut to[done..done + len]);
+    for (window, panel) in panel.chunks_mut(b.group_in * width).take(b.axes.windows).enumerate() {
+        for run in runs(b, group, window, &pixels) {
+            for (c, to) in panel.chunks_exact_mut(width).enumerate() {
+                let to = &mut to[run.done..run.done + run.len];
+                match run.from {
+                    Some(from) => copy(simd, &input[from + c * b.axes.plane..][..run.len], to),
+                    None => zero(simd, to),
+                }
+            }
         }
-    }
-    if pixels.len() < width {
-        for to in panel.chunks_exact_mut(width).take(b.group_in) {
-            zero(simd, &mut to[pixels.len()..]);
+        if pixels.len() < width {
+            for to in panel.chunks_exact_mut(width) {
+                zero(simd, &mut to[pixels.len()..]);
+            }
         }
     }
 }
 
-/// Asks for what [`fill`] will read of some channels.
+/// Asks for what [`fill`] will read of some sources.
 #[inline(always)]
-pub fn fetch<T>(b: &Blocking, group: usize, input: &[T], pixels: Range<usize>, channels: Range<usize>) {
-    for (_, first, len) in runs(b, group, &pixels) {
-        for c in channels.clone() {
-            prefetch::run(input.as_ptr().wrapping_add(first + c * b.axes.plane), len);
+pub fn fetch<T>(b: &Blocking, group: usize, input: &[T], pixels: Range<usize>, sources: Range<usize>) {
+    for (window, channels) in windows(b, sources) {
+        for run in runs(b, group, window, &pixels) {
+            let Some(from) = run.from else { continue };
+            for c in channels.clone() {
+                prefetch::run(input.as_ptr().wrapping_add(from + c * b.axes.plane), run.len);
+            }
         }
     }
 }
 
-/// The runs of pixels that lie in one image: pixels before, where the first lies in channel 0 of the group, how many.
+/// Sources as windows and their channels.
+#[inline(always)]
+pub fn windows(b: &Blocking, sources: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let channels = b.group_in;
+    (0..b.axes.windows).filter_map(move |window| {
+        let all = window * channels;
+        let (start, end) = (sources.start.max(all), sources.end.min(all + channels));
+        (start < end).then(|| (window, start - all..end - all))
+    })
+}
+
+/// The runs of pixels whose inputs lie together in a window.
 #[inline(always)]
 fn runs<'a>(
     b: &'a Blocking,
     group: usize,
+    window: usize,
     pixels: &'a Range<usize>,
-) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
-    let plane = b.axes.plane;
+) -> impl Iterator<Item = Run> + 'a {
     let mut done = 0;
     std::iter::from_fn(move || {
-        let at = pixels.start + done;
         let left = pixels.len() - done;
         (left > 0).then(|| {
-            let (n, at) = (at / plane, at % plane);
-            let len = left.min(plane - at);
-            let run = (done, (n * b.groups + group) * b.group_in * plane + at, len);
-            done += len;
+            let run = b.axes.run(window, done, pixels.start + done, left, b.channels_before(group));
+            done += run.len;
             run
         })
     })

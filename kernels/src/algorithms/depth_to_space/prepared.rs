@@ -1,12 +1,11 @@
 //! The prepared kernel: packed weights, and the task split of a run.
 
-use super::blocking::{Blocking, Parts};
+use super::blocking::{Blocking, Parts, not_finite};
 use super::pack::{pack_bias, pack_group};
 use super::tiles::Tile;
 use super::{first, last};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
-use crate::error::Error;
 use crate::machine::isa::Isa;
 use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
@@ -36,7 +35,7 @@ pub struct PreparedDirect<T> {
 }
 
 impl<T: Float> PreparedDirect<T> {
-    pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Error> {
+    pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Refusal> {
         let (threads, scratch) = blocking.workers(request);
         let tiles = match blocking.layout {
             Layout::Nchw => Tile::all(request.geometry, &blocking),
@@ -58,9 +57,12 @@ impl<T: Float> PreparedDirect<T> {
         Ok(prepared)
     }
 
-    fn pack(&mut self, weights: Weights<'_>) -> Result<(), Error> {
-        let (kernel, bias) = weights.typed::<T>()?;
+    fn pack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {
         let b = &self.blocking;
+        if b.axes.windows > 1 && !weights.kernel.all_finite() {
+            return Err(not_finite().into());
+        }
+        let (kernel, bias) = weights.typed::<T>()?;
         for (group, packed) in self.weights.chunks_exact_mut(b.group_weights()).enumerate() {
             pack_group(&self.geometry, b, group, kernel, packed);
         }
@@ -99,6 +101,6 @@ impl<T: Float> Prepared for PreparedDirect<T> {
     }
 
     fn repack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {
-        Ok(self.pack(weights)?)
+        self.pack(weights)
     }
 }

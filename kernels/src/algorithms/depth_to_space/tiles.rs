@@ -11,6 +11,8 @@ pub struct Tile {
     pub number: WeightTile,
     /// Where its weights begin among those of the group; `None` where its phase has no tap.
     pub weights: Option<usize>,
+    /// Steps of its sums: input channels of each tap.
+    pub depth: usize,
     /// Its channels.
     pub channels: usize,
     /// Where the first of its rows begins among the bias of the group.
@@ -31,9 +33,11 @@ impl Tile {
             let number = next;
             next = b.next_tile(number);
             let channels = b.sides.of(number.side);
+            let [taps, ..] = b.axes.taps(number.z, number.y);
             Self {
                 number,
                 weights: tile_start(b, number),
+                depth: taps * b.group_in,
                 channels: channels.len(),
                 bias: channels.start * b.unit,
                 plane: channels.start * g.output_plane(),

@@ -29,7 +29,7 @@ pub struct Choices {
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) measured: Vec<Measured>,
-    /// Kernels that declined then, or were left out.
+    /// Kernels that were left out: too slow, or wrong.
     pub(super) others: Vec<String>,
 }
 
@@ -241,6 +241,6 @@ fn check(line: Line, machine: &str) -> Result<Entry, String> {
     }
     measured.sort_by(|a, b| a.ns[0].total_cmp(&b.ns[0]));
     let key = Key::new(descriptor, isa.name(), line.threads);
-    let others = line.candidates.iter().filter(|c| !matches!(c, Candidate::Measured(_)));
+    let others = line.candidates.iter().filter(|c| matches!(c, Candidate::Skipped { .. }));
     Ok(Entry { key, measured, others: others.map(|c| c.kernel().to_owned()).collect() })
 }

@@ -24,7 +24,8 @@ pub struct Line {
     pub problem: String,
     /// How thoroughly it was measured: `measure`, `patient` or `exhaustive`.
     pub effort: String,
-    /// The fastest first, then those without a time. A kernel that is not listed came later: it may win by its prediction.
+    /// The fastest first, then those without a time. A kernel that is not listed came later, one that declined may have learned to take
+    /// the problem: both may win by their prediction.
     pub candidates: Vec<Candidate>,
 }
 

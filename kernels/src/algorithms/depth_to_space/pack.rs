@@ -12,6 +12,9 @@ use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
+/// Input channels whose weights are packed together.
+const PACKED_TOGETHER: usize = 32;
+
 /// Where step 0 of a tile lies in the packed weights of a group, the others follow; `None` where its phase has no tap, along
 /// z and y or, channels last, along x.
 #[inline(always)]
@@ -26,34 +29,67 @@ pub fn tile_start(b: &Blocking, tile: WeightTile) -> Option<usize> {
 
 /// Weights of one group: `[phase with a tap][run][tile][tap][input channel][row or lane]`. What lanes are left stays zero.
 pub fn pack_group<T: Float>(g: &Geometry, b: &Blocking, group: usize, weights: &[T], packed: &mut [T]) {
-    let (axes, kx) = (&b.axes, g.kernel()[2]);
-    let mut tile = b.weight_tile(0);
-    for _ in 0..b.weight_tiles() {
-        if let Some(start) = tile_start(b, tile) {
-            let units = b.sides.of(tile.side);
-            let width = units.len() * b.unit;
-            let taps = (tile.z..axes.z.kernel)
-                .step_by(axes.z.stride)
-                .flat_map(|z| (tile.y..axes.y.kernel).step_by(axes.y.stride).map(move |y| (z, y)));
-            let steps = taps.flat_map(|tap| (0..b.group_in).map(move |ci| (tap, group * b.group_in + ci)));
-            for (((z, y), ci), to) in steps.zip(packed[start..].chunks_exact_mut(width)) {
-                match b.layout {
-                    Layout::Nchw => {
-                        for (co, to) in units.clone().zip(to.chunks_exact_mut(kx)) {
-                            to.copy_from_slice(&weights[g.weight_at(ci, co, [z, y, 0])..][..kx]);
-                        }
+    // Some input channels for all tiles: their weights are read from the caches once they came.
+    for first in (0..b.group_in).step_by(PACKED_TOGETHER) {
+        let channels = first..b.group_in.min(first + PACKED_TOGETHER);
+        let mut tile = b.weight_tile(0);
+        for _ in 0..b.weight_tiles() {
+            if let Some(start) = tile_start(b, tile) {
+                pack_tile(g, b, group, tile, channels.clone(), weights, &mut packed[start..]);
+            }
+            tile = b.next_tile(tile);
+        }
+    }
+}
+
+/// The same of some input channels and one tile.
+fn pack_tile<T: Float>(
+    g: &Geometry,
+    b: &Blocking,
+    group: usize,
+    tile: WeightTile,
+    channels: Range<usize>,
+    weights: &[T],
+    packed: &mut [T],
+) {
+    let (axes, kx, kernel) = (&b.axes, g.kernel()[2], g.kernel_taps());
+    let units = b.sides.of(tile.side);
+    let width = units.len() * b.unit;
+    let taps = (tile.z..axes.z.kernel)
+        .step_by(axes.z.stride)
+        .flat_map(|z| (tile.y..axes.y.kernel).step_by(axes.y.stride).map(move |y| (z, y)));
+    for (tap, (z, y)) in taps.enumerate() {
+        for ci in channels.clone() {
+            let to = &mut packed[(tap * b.group_in + ci) * width..][..width];
+            let ci = group * b.group_in + ci;
+            match b.layout {
+                Layout::Nchw => {
+                    let from = &weights[g.weight_at(ci, units.start, [z, y, 0])..];
+                    match kx {
+                        1 => copy_rows::<T, 1>(from, kernel, to),
+                        2 => copy_rows::<T, 2>(from, kernel, to),
+                        _ => copy_rows::<T, 4>(from, kernel, to),
                     }
-                    Layout::Nhwc => {
-                        let first = units.start * b.lanes;
-                        for (column, to) in (first..b.run.min(first + width)).zip(to) {
-                            let (x, co) = (tile.run + column / b.group_out, column % b.group_out);
-                            *to = weights[g.weight_at(ci, co, [z, y, x])];
-                        }
+                }
+                Layout::Nhwc => {
+                    let first = units.start * b.lanes;
+                    for (column, to) in (first..b.run.min(first + width)).zip(to) {
+                        let (x, co) = (tile.run + column / b.group_out, column % b.group_out);
+                        *to = weights[g.weight_at(ci, co, [z, y, x])];
                     }
                 }
             }
         }
-        tile = b.next_tile(tile);
+    }
+}
+
+/// Copies the first K of every `step` elements: a length that is known is no call.
+#[inline(always)]
+fn copy_rows<T: Float, const K: usize>(from: &[T], step: usize, to: &mut [T]) {
+    let (rows, rest) = to.as_chunks_mut::<K>();
+    assert!(rest.is_empty(), "kernels of 1, 2 or 4 along x");
+    for (to, from) in rows.iter_mut().zip(from.chunks(step)) {
+        to.copy_from_slice(&from[..K]);
     }
 }
 

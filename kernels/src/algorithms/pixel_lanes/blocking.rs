@@ -1,6 +1,6 @@
 //! Every size that the kernel chooses: columns, vectors, tasks, and the scratch that follows.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use super::axis::{PositionAxis, Run};
 use crate::contract::request::{Declined, Request};
@@ -86,34 +86,61 @@ pub struct Blocking {
 impl Blocking {
     /// The fastest by the prediction.
     pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
-        let axes = request.geometry.axes();
-        let z = PositionAxis::new(&axes[0], 0);
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let mut best: Option<(f64, Self)> = None;
+        Self::each(request, |b| {
+            let ns = b.work_ns(request, &roofs);
+            if best.as_ref().is_none_or(|(least, _)| ns < *least) {
+                best = Some((ns, b));
+            }
+            ControlFlow::Continue(())
+        });
+        best.map(|(_, best)| best.split(request)).ok_or_else(Self::too_large)
+    }
+
+    /// Whether there is one.
+    pub fn fits(request: &Request<'_>) -> Result<(), Declined> {
+        let mut any = false;
+        Self::each(request, |_| {
+            any = true;
+            ControlFlow::Break(())
+        });
+        if any { Ok(()) } else { Err(Self::too_large()) }
+    }
+
+    fn too_large() -> Declined {
+        let reason = format!("one task needs more than the {SLOT_BYTES} bytes of scratch that are allowed");
+        Declined::because(reason)
+    }
+
+    /// Visits all that have room, before tasks are split, until the visitor has seen enough.
+    fn each(request: &Request<'_>, mut visit: impl FnMut(Self) -> ControlFlow<()>) {
+        let axes = request.geometry.axes();
+        let lanes = request.target.isa.f32_lanes() * 4 / request.dtype.size();
+        let z = PositionAxis::new(&axes[0], 0);
         for y_crop in PositionAxis::crops(&axes[1]) {
             let y = PositionAxis::new(&axes[1], y_crop);
             for x_crop in PositionAxis::crops(&axes[2]) {
                 let axes = [z.clone(), y.clone(), PositionAxis::new(&axes[2], x_crop)];
-                for y_phases in if y.stride > 1 { [1, y.stride] } else { [1, 1] } {
+                for y_phases in [1, y.stride].into_iter().take(if y.stride > 1 { 2 } else { 1 }) {
+                    let mut last = 0;
                     for parts in PARTS {
+                        // Small rows have few widths.
+                        let width = part_width(axes[2].positions, parts, lanes);
+                        if parts > 1 && width == last {
+                            continue;
+                        }
+                        last = if parts > 1 { width } else { 0 };
                         for form in [Form::Sums, Form::Running, Form::Rows] {
                             let found = Self::with(request, &axes, y_phases, parts, form);
-                            let Some(b) = found else { continue };
-                            let ns = b.work_ns(request, &roofs);
-                            if best.as_ref().is_none_or(|(least, _)| ns < *least) {
-                                best = Some((ns, b));
+                            if found.is_some_and(|b| visit(b).is_break()) {
+                                return;
                             }
                         }
                     }
                 }
             }
         }
-        let (_, best) = best.ok_or_else(|| {
-            Declined::because(format!(
-                "one task needs more than the {SLOT_BYTES} bytes of scratch that are allowed"
-            ))
-        })?;
-        Ok(best.split(request))
     }
 
     /// With columns of so many phases along y, and rows in so many parts; `None` where that has no room.
@@ -150,8 +177,7 @@ impl Blocking {
         };
 
         let whole = parts == 1;
-        let width = x.positions.div_ceil(parts);
-        let width = if whole { width } else { width.next_multiple_of(lanes) };
+        let width = part_width(x.positions, parts, lanes);
         // Zeros to the right of a row are those to the left of the next.
         let right = (width as i64 - 1 + x.reach.end - x.input as i64).max(0);
         let shared = if whole { right.min(-x.reach.start).max(0) as usize } else { 0 };
@@ -219,12 +245,14 @@ impl Blocking {
         }
         // The rows that fill their tiles best.
         let tiles = |b: &Self, chunk: usize| b.tiles(chunk) / chunk as f64;
+        let mut least = tiles(&blocking, 1);
         for chunk in 2..=rows {
             if columns * blocking.step_for(chunk) * size > SUMS_BYTES {
                 break;
             }
-            if tiles(&blocking, chunk) <= tiles(&blocking, blocking.chunk) {
-                blocking.chunk = chunk;
+            let now = tiles(&blocking, chunk);
+            if now <= least {
+                (blocking.chunk, least) = (chunk, now);
             }
         }
         blocking.sum_step = blocking.step_for(blocking.chunk);
@@ -371,4 +399,10 @@ impl Blocking {
         let form = if self.direct { "-stored" } else { "" };
         format!("{}-{}x{}{form}", request.target.isa.name(), self.columns(), self.vectors * self.lanes)
     }
+}
+
+/// Positions of a row in so many parts; of several, whole vectors.
+fn part_width(positions: usize, parts: usize, lanes: usize) -> usize {
+    let width = positions.div_ceil(parts);
+    if parts == 1 { width } else { width.next_multiple_of(lanes) }
 }

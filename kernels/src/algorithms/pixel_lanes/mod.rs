@@ -72,7 +72,7 @@ impl Kernel for PixelLanes {
         if let Some(a) = request.geometry.problem().axes().iter().find(|a| a.stride > MOST_ROW_PHASES) {
             return Err(Declined::because(format!("{} phases: at most {MOST_ROW_PHASES}", a.stride)));
         }
-        Blocking::new(request).map(|_| ())
+        Blocking::fits(request)
     }
 
     fn variants(&self, request: &Request<'_>) -> Vec<Variant> {

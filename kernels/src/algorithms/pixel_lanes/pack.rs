@@ -90,15 +90,21 @@ pub fn pack_group<T: Float>(
         let columns = Columns::new(b, block);
         let z = &az.alone[columns.z_phase];
         let mut to = panel.iter_mut();
-        // Of one window and input channel.
-        let mut put = |ci: usize, [ez, ey, ex]: [i64; 3], [y_phases, x_phases]: [&Range<usize>; 2]| {
-            for rx in x_phases.clone() {
-                for ry in y_phases.clone() {
-                    let taps = [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
-                    let k = taps.map(|t| t.expect("a run's phases have a tap"));
-                    for (co, to) in columns.channels.clone().zip(&mut to) {
-                        *to = weights[geometry.weight_at(group * b.group_in + ci, co, k)];
-                    }
+        // Of one window: the taps of its phases, then for an input channel all that it needs.
+        let taps = |[ez, ey, ex]: [i64; 3], [y_phases, x_phases]: [&Range<usize>; 2]| -> Vec<usize> {
+            let of = |rx, ry| [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
+            let at = |k: [Option<usize>; 3]| {
+                geometry.weight_at(0, 0, k.map(|t| t.expect("a run's phases have a tap")))
+            };
+            x_phases.clone().flat_map(|rx| y_phases.clone().map(move |ry| at(of(rx, ry)))).collect()
+        };
+        let kernel = geometry.kernel_taps();
+        let mut put = |ci: usize, taps: &[usize]| {
+            let first = geometry.weight_at(group * b.group_in + ci, columns.channels.start, [0; 3]);
+            for tap in taps {
+                let from = weights[first + tap..].iter().step_by(kernel);
+                for (from, to) in from.take(columns.channels.len()).zip(&mut to) {
+                    *to = *from;
                 }
             }
         };
@@ -106,13 +112,14 @@ pub fn pack_group<T: Float>(
             let y = &ay.alone[columns.y_phases.start];
             let x = || ax.together.iter().flat_map(|run| run.all().map(|e| (e, &run.phases)));
             for (ez, ey) in z.all().flat_map(|ez| y.all().map(move |ey| (ez, ey))) {
+                let windows: Vec<_> =
+                    x().map(|(ex, phases)| taps([ez, ey, ex], [&y.phases, phases])).collect();
                 if b.inside() {
-                    for ci in 0..b.group_in {
-                        x().for_each(|(ex, phases)| put(ci, [ez, ey, ex], [&y.phases, phases]));
-                    }
+                    let all = windows.concat();
+                    (0..b.group_in).for_each(|ci| put(ci, &all));
                 } else {
-                    for (ex, phases) in x() {
-                        (0..b.group_in).for_each(|ci| put(ci, [ez, ey, ex], [&y.phases, phases]));
+                    for taps in windows {
+                        (0..b.group_in).for_each(|ci| put(ci, &taps));
                     }
                 }
             }
@@ -122,8 +129,8 @@ pub fn pack_group<T: Float>(
             for ez in z.all() {
                 for ey in pair.y.all() {
                     for ex in pair.x.all() {
-                        (0..b.group_in)
-                            .for_each(|ci| put(ci, [ez, ey, ex], [&pair.y.phases, &pair.x.phases]));
+                        let taps = taps([ez, ey, ex], [&pair.y.phases, &pair.x.phases]);
+                        (0..b.group_in).for_each(|ci| put(ci, &taps));
                     }
                 }
             }

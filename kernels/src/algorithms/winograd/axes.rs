@@ -131,6 +131,12 @@ impl Axis {
         Ok(Self { subs, step, distance: stride * step, unit, longest })
     }
 
+    /// Whether some phase would be cut into parts of two forms, or take another one.
+    pub fn mixes(axis: &AxisGeometry) -> bool {
+        let forms = |mixed| Self::new(axis, mixed).map(|axis| axis.subs.into_iter().map(|s| s.form));
+        matches!((forms(false), forms(true)), (Ok(one), Ok(two)) if !one.clone().eq(two.clone()))
+    }
+
     /// Whether a product is saved at all.
     pub fn saves(&self) -> bool {
         self.subs.iter().any(|s| s.form != Form::F11)

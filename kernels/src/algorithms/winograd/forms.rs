@@ -75,14 +75,23 @@ impl Form {
     }
 
     /// Turns weights into points: `r` runs of `run` numbers into `n`.
+    #[inline(always)]
     pub fn weights(self, run: usize, from: &[f64], to: &mut [f64]) {
         for (p, to) in to.chunks_exact_mut(run).take(self.points()).enumerate() {
             let (factors, divisor) = self.point(p);
             to.fill(0.0);
             for (factor, from) in factors.iter().zip(from.chunks_exact(run)) {
-                to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
+                // Weights are finite.
+                if *factor != 0.0 {
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
+                }
             }
-            to.iter_mut().for_each(|to| *to /= divisor);
+            // By a power of two both are exact, and a division takes as long as everything before.
+            if divisor.abs() == 1.0 || divisor.abs() == 2.0 {
+                to.iter_mut().for_each(|to| *to *= 1.0 / divisor);
+            } else {
+                to.iter_mut().for_each(|to| *to /= divisor);
+            }
         }
     }
 }

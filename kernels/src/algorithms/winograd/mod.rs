@@ -26,6 +26,7 @@ use crate::machine::isa::Target;
 use crate::machine::tensor::Dtype;
 use crate::problem::problem::Accuracy;
 
+use axes::Axis;
 use blocking::Blocking;
 use run::PreparedWinograd;
 
@@ -38,7 +39,12 @@ pub struct Winograd;
 fn blocking(request: &Request<'_>) -> Result<Blocking, Declined> {
     let alone = Request { target: Target { threads: 1, ..request.target }, ..*request };
     let (mut best, mut least) = ([false; 3], f64::INFINITY);
+    let axes = request.geometry.axes().each_ref();
+    let mixes = axes.map(Axis::mixes);
     for mixed in (0..8).map(|ways| [0, 1, 2].map(|axis| ways >> axis & 1 == 1)) {
+        if (0..3).any(|axis| mixed[axis] && !mixes[axis]) {
+            continue;
+        }
         let nanoseconds = match Blocking::new(&alone, mixed) {
             Ok(blocking) => cost::cost(&alone, &blocking).nanoseconds,
             Err(declined) if mixed == [false; 3] => return Err(declined),
@@ -76,7 +82,8 @@ impl Kernel for Winograd {
         if request.weights.is_some_and(|facts| !facts.all_finite) {
             return Err(Declined::because("sums of weights that are not finite say nothing"));
         }
-        blocking(request).map(drop)
+        // What one form on each axis declines is declined.
+        Blocking::new(request, [false; 3]).map(drop)
     }
 
     fn variants(&self, request: &Request<'_>) -> Vec<Variant> {

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::blocking::{Blocking, Pair, Task};
 use super::forms::{Form, Turn, back};
-use super::pack::pack_group;
+use super::pack::{Buffers, Pack};
 use super::transform::Source;
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Declined, Refusal, Request, Weights};
@@ -59,14 +59,21 @@ impl<T: Float> PreparedWinograd<T> {
             Dtype::F32 => f64::from(f32::MAX) / 16.0,
             Dtype::F64 => f64::MAX / 16.0,
         };
-        if let Some(weight) = kernel.iter().map(|w| w.to_f64()).find(|w| w.is_nan() || w.abs() > most) {
+        // Some at a time without a branch: one by one, looking takes as long as packing.
+        let beyond = |w: &T| !(w.to_f64().abs() <= most);
+        let some = kernel.chunks(256).find(|some| some.iter().fold(false, |any, w| any | beyond(w)));
+        if let Some(weight) = some.and_then(|some| some.iter().find(|w| beyond(w))) {
+            let weight = weight.to_f64();
             return Err(
                 Declined::because(format!("a weight is {weight:e}: its points may be infinite")).into()
             );
         }
         let b = &self.blocking;
+        let mut buffers = Buffers::new(b)?;
         for (group, packed) in self.weights.chunks_exact_mut(b.group_weights().max(1)).enumerate() {
-            pack_group(&self.geometry, b, group, kernel, packed)?;
+            let buffers = &mut buffers;
+            let (geometry, weights) = (&self.geometry, kernel);
+            self.isa.enter(Pack { geometry, blocking: b, group, weights, packed, buffers });
         }
         if let Some(bias) = bias {
             pad_groups(bias, b.group_out, &mut self.bias, b.padded_out());

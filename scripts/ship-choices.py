@@ -6,7 +6,7 @@ how far these predictions are off.
     scripts/ship-choices.py --check     # fails where one of them is not what the recorded runs say
 
 Reads results/runs/**/*.jsonl. Of a problem that several runs measured, the youngest counts, whole. Shipped are the candidates within
-three times the time of the fastest, and the names of the others: these never win, and the file is compiled into every program.
+three times the time of the fastest, and the names of the others that took part: these never win, and the file is compiled into every program.
 """
 
 import argparse

@@ -380,7 +380,7 @@ fn specials<T: Element>(in_weights: bool) {
             }
         }
     });
-    assert_eq!(declined > 0, in_weights, "zero insertion alone declines, and only weights");
+    assert_eq!(declined > 0, in_weights, "only weights are declined");
 }
 
 #[test]
@@ -398,20 +398,43 @@ fn specials_of_the_weights_stay_where_they_belong() {
 /// A refused repack leaves the plan as it was.
 #[test]
 fn a_refused_repack_changes_nothing() {
-    // A layer that every kernel takes.
-    let problem = Problem::new(2, 3, 6, 3, &[Axis::new(5, 2, 2); 2], Layout::Nchw).unwrap();
-    let case = Case::<f32>::new(&problem, Epilogue::NONE, Data::Reals, 1);
+    // A layer that almost every kernel takes, and one for which `depth-to-space` pads.
+    for axes in [[Axis::new(5, 2, 2); 2], [Axis::new(5, 4, 2), Axis::new(5, 2, 2)]] {
+        let problem = Problem::new(2, 3, 6, 3, &axes, Layout::Nchw).unwrap();
+        refuses_what_it_must(&Case::<f32>::new(&problem, Epilogue::NONE, Data::Reals, 1));
+    }
+}
+
+fn refuses_what_it_must(case: &Case<f32>) {
+    let overlaps = case.geometry.problem().axes()[1].kernel > 2;
     let target = Target { isa: *isas().last().unwrap(), threads: 2 };
     for kernel in Registry::builtin().iter() {
         let Some(variant) = case.variants(kernel, target).into_iter().next() else { continue };
         let mut plan = case.plan(kernel, &variant, target).unwrap();
         let before = case.run(&plan);
         let bad = vec![f32::INFINITY; case.w.len()];
-        if kernel.guarantees().specials == Specials::DeclinesNonFiniteWeights {
+        let pads = overlaps && kernel.name() == "depth-to-space";
+        if pads || kernel.guarantees().specials == Specials::DeclinesNonFiniteWeights {
             assert!(matches!(plan.repack(Weights::new(&bad)), Err(Error::NoKernel { .. })));
         }
         assert!(matches!(plan.repack(Weights::new(&bad[1..])), Err(Error::BufferLenMismatch { .. })));
         assert_eq!(bits(&case.run(&plan)), bits(&before), "{}", kernel.name());
+    }
+}
+
+/// A stride is a number like any other: with one input it says nothing of the output.
+#[test]
+fn strides_beyond_all_bounds_are_answered() {
+    let target = Target { isa: *isas().last().unwrap(), threads: 2 };
+    for strides in [[1 << 32, 1 << 32, 1], [1 << 40, 1, 2], [1, 1 << 24, 1], [1, 1 << 40, 1 << 40]] {
+        for layout in Layout::ALL {
+            let axes = strides.map(|stride| Axis::new(1, 1, stride));
+            let problem = Problem::new(1, 1, 1, 1, &axes, layout).unwrap();
+            let case = Case::<f32>::new(&problem, Epilogue::BIAS, Data::Integers, 1);
+            let plan =
+                any_accuracy().on(target).plan::<f32>(&problem, case.weights(), case.epilogue).unwrap();
+            assert_eq!(f64::from(case.run(&plan)[0]), case.truth[0].value, "{strides:?} {layout:?}");
+        }
     }
 }
 

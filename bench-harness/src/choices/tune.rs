@@ -96,14 +96,20 @@ impl Tuning<'_> {
     /// Whether the database has the problem as thoroughly as is asked, with the kernels as they are now.
     pub fn knows(&self, database: &Database, descriptor: &Descriptor) -> bool {
         let line = database.get(&descriptor.to_string(), self.target.isa.name(), self.target.threads);
-        line.is_some_and(|line| self.suffices(line))
+        line.is_some_and(|line| self.suffices(line, descriptor))
     }
 
-    fn suffices(&self, line: &Line) -> bool {
+    fn suffices(&self, line: &Line, descriptor: &Descriptor) -> bool {
         let current = line
             .measured()
             .all(|m| self.registry.get(&m.kernel).is_some_and(|kernel| m.is_of(kernel.revisions())));
-        let listed = |kernel: &str| line.candidates.iter().any(|c| c.kernel() == kernel);
+        // One that declined may have learned to take the problem.
+        let takes = |kernel: &str| {
+            let verdicts = self.planner().only(kernel, None).explain_descriptor(descriptor);
+            verdicts.is_ok_and(|verdicts| verdicts.iter().any(|v| v.answer.is_ok()))
+        };
+        let says = |c: &Candidate| !matches!(c, Candidate::Declined { kernel, .. } if takes(kernel));
+        let listed = |kernel: &str| line.candidates.iter().any(|c| c.kernel() == kernel && says(c));
         let complete = self.registry.iter().all(|kernel| listed(kernel.name()));
         Effort::parse(&line.effort).is_some_and(|done| done >= self.effort) && current && complete
     }

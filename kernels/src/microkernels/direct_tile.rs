@@ -7,7 +7,7 @@
 //!            └─────┴─────┘    then Z neighbouring rows are interleaved, and the vectors stored
 //! ```
 //!
-//! For layers whose outputs are one product each (kernel = stride), where the stores decide. So the cache lines that are written next
+//! For layers whose sums are short (kernel = stride), where the stores decide. So the cache lines that are written next
 //! are asked for between the steps. One call runs tiles side by side: with short vectors a tile takes a few hundred cycles.
 
 // The loops over rows and vectors index several arrays in step, and unroll as they are.
@@ -166,7 +166,9 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
         let width = V * lanes;
         assert!(Z == 1 || f.row_step == 1);
         if f.depth > 0 {
-            assert!((f.depth - 1) * f.scalar_step + (R - 1) * f.row_step < f.scalars.len());
+            let rows = (R - 1) * f.row_step;
+            let last = (f.depth - 1).checked_mul(f.scalar_step).and_then(|last| last.checked_add(rows));
+            assert!(last.is_some_and(|last| last < f.scalars.len()));
         }
         // Evenly over the steps, since a core waits for few lines at a time; two at a time where there are few steps. All tiles have
         // about as many lines, and a division takes as long as a step.
@@ -178,7 +180,9 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
         assert!(f.depth == 0 || f.scalar_step > 0);
         for (number, part) in parts.iter().enumerate() {
             let all = &f.lanes[part.start..];
-            assert!(f.depth == 0 || (f.depth - 1) * f.lane_step + width <= all.len());
+            let end =
+                f.depth.saturating_sub(1).checked_mul(f.lane_step).and_then(|end| end.checked_add(width));
+            assert!(f.depth == 0 || end.is_some_and(|end| end <= all.len()));
             // SAFETY: as promised to `run`.
             let rows = unsafe { Rows::new(part.places, self.0.to, self.0.offsets) };
             rows.check(lanes, Z * V);
@@ -213,7 +217,8 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
                 let hint = Hint { to, offsets: &self.0.offsets[..R / L] };
                 sums = steps.ask(simd, &hint, own, half(own), ahead, sums);
             }
-            sums = steps.take(simd, steps.end, sums);
+            // SAFETY: all steps that are left.
+            sums = unsafe { steps.take(simd, steps.end, sums) };
             let rest: &[T] = if let (true, Start::Rows(values)) = (L < Z, start) { values } else { &[] };
             rows.store_live::<S, V, R, Z, L>(simd, sums, rest, *activation);
         }
@@ -234,7 +239,7 @@ struct Steps<T, S, const V: usize, const R: usize, const Z: usize> {
 
 impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T, S, V, R, Z> {
     /// # Safety
-    /// V vectors and a scalar for each row lie inside the factors for each step.
+    /// V vectors and a scalar for each row lie inside the factors for each step, and steps are some scalars apart.
     #[inline(always)]
     unsafe fn new(f: &Factors<'_, T>) -> Self {
         let Factors { lanes, lane_step, scalars, row_step, scalar_step, depth } = *f;
@@ -250,7 +255,8 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
         }
     }
 
-    /// Asks for lines of rows, and takes `every` steps after each, or after two of them.
+    /// Asks for lines of rows, two at a time, `half` of them apart (0: the same one again, which costs less than a question), and
+    /// after them takes steps over `ahead` scalars: whole steps.
     #[inline(always)]
     fn ask(
         &mut self,
@@ -271,15 +277,19 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
                 prefetch::write(to.wrapping_add(*first));
                 prefetch::write(to.wrapping_add(*second));
                 let soon = self.scalars.wrapping_add(ahead).min(self.end);
-                sums = self.take(simd, soon, sums);
+                // SAFETY: whole steps, as far as there are any.
+                sums = unsafe { self.take(simd, soon, sums) };
             }
         }
         sums
     }
 
     /// Adds the products of the steps before `until`.
+    ///
+    /// # Safety
+    /// So many whole steps are left.
     #[inline(always)]
-    fn take(
+    unsafe fn take(
         &mut self,
         simd: S,
         until: *const T,
@@ -288,7 +298,7 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
         // Rows that are interleaved lie side by side: known distances take no registers.
         let row_step = if Z > 1 { 1 } else { self.row_step };
         while self.scalars != until {
-            // SAFETY: a step that is left, as promised to `new`.
+            // SAFETY: a step that is left, as promised; it lies inside, as promised to `new`.
             unsafe {
                 let from = self.vectors.cast::<T::Vector<S>>();
                 let mut values = [T::splat(simd, T::default()); V];

@@ -127,6 +127,7 @@ impl Places {
     /// The places, counted from `to`, may be written, and nobody else accesses them meanwhile.
     #[inline(always)]
     pub unsafe fn fill<T: Float, S: Simd>(&self, simd: S, value: T, to: *mut T) {
+        assert!(self.lanes == T::lanes::<S>());
         let value = T::splat(simd, value);
         let mut left = self.whole;
         while left != 0 {
@@ -253,7 +254,7 @@ impl<T: Float> Rows<'_, T> {
                 })*
             };
         }
-        // Short vectors are many: asked once for all of them, not for each.
+        // Most often all are whole: asked once for all of them, not for each.
         if whole == (1 << outputs) - 1 {
             store!(all: 0 1 2 3 4 5);
             return;

@@ -1,10 +1,15 @@
 //! Axes by positions and phases: output u·S + ρ (crop and all) of position u is a sum over the taps ρ + s·S, of inputs u − s.
 //!
-//! Kernels that do not overlap (K ≤ S) have one tap in a phase, or none, and positions are inputs. One axis may overlap, but for the last one:
-//! its phases read windows of inputs, each a row of positions before the other.
+//! Kernels that do not overlap (K ≤ S) have one tap in a phase, or none, and positions are inputs. One axis may overlap, but
+//! for the last one: its phases read windows of inputs, each a row of positions before the other.
 
 use crate::contract::request::Declined;
 use crate::problem::geometry::{AxisGeometry, Geometry};
+
+/// Phases along the first two axes, at most: each is a tile of weights at least.
+const MOST_PHASES: usize = 1 << 12;
+/// Windows, at most: all are packed for each tile.
+const MOST_WINDOWS: usize = 1 << 12;
 
 /// One axis.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +18,7 @@ pub struct PhasedAxis {
     pub stride: usize,
     /// Taps (K).
     pub kernel: usize,
-    /// Cropped outputs at the begin, those of whole positions left out.
+    /// Cropped outputs at the begin; of an axis that overlaps, those of its first position.
     pub crop: usize,
     /// Outputs.
     pub output: usize,
@@ -40,6 +45,10 @@ impl PhasedAxis {
             positions: a.input,
             first: 0,
         };
+        if whole.windows() > MOST_WINDOWS {
+            let windows = whole.windows();
+            return Err(Declined::because(format!("{windows} taps of a phase: {MOST_WINDOWS} at most")));
+        }
         if whole.windows() > 1 {
             let (first, crop) = (whole.crop / a.stride, whole.crop % a.stride);
             let positions = (crop + axis.output).div_ceil(a.stride);
@@ -131,6 +140,10 @@ impl Axes {
                 [z.kernel, y.kernel, x.kernel],
                 [z.stride, y.stride, x.stride]
             )));
+        }
+        if z.stride.checked_mul(y.stride).is_none_or(|phases| phases > MOST_PHASES) {
+            let strides = [z.stride, y.stride];
+            return Err(Declined::because(format!("strides {strides:?}: {MOST_PHASES} phases at most")));
         }
         let (windows, plane) = (z.windows().max(y.windows()), g.input_plane());
         let (line, rows) = (x.input, y.input * x.input);

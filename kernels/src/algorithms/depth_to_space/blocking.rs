@@ -21,6 +21,8 @@ const PANEL_ROW: usize = 256;
 const PANEL_BYTES: usize = 64 << 10;
 /// Tiles side by side that share a panel, at most.
 pub const MOST_SHARING: usize = 4;
+/// Tiles of weights, at most: beyond it the kernel declines.
+const MOST_TILES: usize = 1 << 20;
 /// Scratch of one thread, at most (bytes): beyond it the kernel declines.
 const SLOT_BYTES: usize = 2 << 20;
 
@@ -71,7 +73,10 @@ impl Blocking {
         let registers = request.target.isa.registers();
         let layout = p.layout();
         if axes.windows > 1 && layout == Layout::Nhwc {
-            return Err(Declined::because("channels last, outputs are one product each"));
+            let (kernel, strides) = (g.kernel(), p.axes().map(|a| a.stride));
+            return Err(Declined::because(format!(
+                "kernel {kernel:?} with stride {strides:?}, channels last: kernels must not overlap"
+            )));
         }
         if axes.windows > 1 && request.weights.is_some_and(|w| !w.all_finite) {
             return Err(not_finite());
@@ -102,6 +107,10 @@ impl Blocking {
         match layout {
             Layout::Nchw => blocking.channels_first(size)?,
             Layout::Nhwc => blocking.channels_last(size)?,
+        }
+        let tiles = blocking.runs.checked_mul(blocking.sides.count * blocking.axes.phases());
+        if tiles.is_none_or(|tiles| tiles > MOST_TILES) {
+            return Err(Declined::because(format!("more than {MOST_TILES} tiles of weights")));
         }
         let threads = request.target.threads;
         let wanted = if threads > 1 { 4 * threads } else { 1 };

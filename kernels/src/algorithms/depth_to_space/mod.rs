@@ -1,6 +1,6 @@
 //! Kernels that do not overlap (K = S on every axis, or K < S): a 1×1 convolution to S·S·Cout channels, then depth to space.
 //!
-//! Every output is one product, a sum over the input channels alone. Where all else is a matrix product, what decides is how
+//! Every output is one product, a sum over the input channels. Where all else is a matrix product, what decides is how
 //! outputs reach memory: they are written once, from the registers, in whole cache lines that were asked for a tile ahead.
 //!
 //! ```text
@@ -11,8 +11,9 @@
 //!
 //! Phases along z and y are tiles of their own: other rows of the output. A phase without a tap (K < S) holds the bias.
 //!
-//! Channels first, one other axis than the last may overlap, such as the frequencies of a spectrogram (kernel 8 × 1, stride 4 × 1): the sum goes over
-//! its taps, too, as if they were input channels. Packed inputs are those of each window, a row of positions apart.
+//! Channels first, one other axis than the last may overlap, such as the frequencies of a spectrogram (kernel 8 × 1, stride
+//! 4 × 1): the sum goes over its taps, too, as if they were input channels. Inputs are packed for each window, a row of positions
+//! apart.
 
 mod axes;
 mod blocking;
@@ -31,7 +32,7 @@ use crate::problem::problem::Layout;
 use blocking::Blocking;
 use prepared::PreparedDirect;
 
-/// Outputs of one product each, stored from the registers.
+/// Outputs whose phases along the last axis have one tap each, stored from the registers.
 #[derive(Debug, Clone, Copy)]
 pub struct DepthToSpace;
 

@@ -38,7 +38,7 @@ impl<T: Float> PreparedDirect<T> {
     pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Refusal> {
         let (threads, scratch) = blocking.workers(request);
         let tiles = match blocking.layout {
-            Layout::Nchw => Tile::all(request.geometry, &blocking),
+            Layout::Nchw => Tile::all(request.geometry, &blocking)?,
             Layout::Nhwc => Vec::new(),
         };
         let mut prepared = Self {

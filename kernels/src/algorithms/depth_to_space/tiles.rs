@@ -2,6 +2,7 @@
 
 use super::blocking::{Blocking, WeightTile};
 use super::pack::tile_start;
+use crate::error::Error;
 use crate::problem::geometry::Geometry;
 
 /// A tile of weights.
@@ -25,11 +26,16 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// All of them; none with channels last.
-    pub fn all(g: &Geometry, b: &Blocking) -> Vec<Self> {
+    /// All of them.
+    pub fn all(g: &Geometry, b: &Blocking) -> Result<Vec<Self>, Error> {
         let [_, height, width] = g.output();
+        let count = b.weight_tiles();
+        let mut tiles: Vec<Self> = Vec::new();
+        tiles
+            .try_reserve_exact(count)
+            .map_err(|_| Error::OutOfMemory { what: "tiles of weights", bytes: count * size_of::<Self>() })?;
         let mut next = b.weight_tile(0);
-        let tile = |_| {
+        tiles.extend((0..count).map(|_| {
             let number = next;
             next = b.next_tile(number);
             let channels = b.sides.of(number.side);
@@ -44,13 +50,12 @@ impl Tile {
                 row: (number.z * height + number.y) * width,
                 fills: 0,
             }
-        };
-        let mut tiles: Vec<Self> = (0..b.weight_tiles()).map(tile).collect();
+        }));
         for i in (1..tiles.len()).rev() {
             if tiles[i].weights.is_none() {
                 tiles[i - 1].fills = tiles[i].fills + 1;
             }
         }
-        tiles
+        Ok(tiles)
     }
 }

@@ -54,13 +54,14 @@ impl<T: Float> PreparedWinograd<T> {
 
     fn pack(&mut self, weights: Weights<'_>) -> Result<(), Refusal> {
         let (kernel, bias) = weights.typed::<T>()?;
-        // A point of weights is at most 31/15 times the largest of them, along each axis.
+        // A point of weights is at most 31/15 times the largest of them, along each axis; the sums before the division are up to 31
+        // times, and calculated in f64.
         let most = match T::DTYPE {
             Dtype::F32 => f64::from(f32::MAX) / 16.0,
-            Dtype::F64 => f64::MAX / 16.0,
+            Dtype::F64 => f64::MAX / 512.0,
         };
         // Some at a time without a branch: one by one, looking takes as long as packing.
-        let beyond = |w: &T| !(w.to_f64().abs() <= most);
+        let beyond = |w: &T| w.to_f64().is_nan() | (w.to_f64().abs() > most);
         let some = kernel.chunks(256).find(|some| some.iter().fold(false, |any, w| any | beyond(w)));
         if let Some(weight) = some.and_then(|some| some.iter().find(|w| beyond(w))) {
             let weight = weight.to_f64();

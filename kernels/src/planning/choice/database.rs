@@ -182,7 +182,7 @@ impl Choices {
         &self.report
     }
 
-    /// Problems whose best candidate, or all of them, were measured with another revision of the kernel than `registry`
+    /// Problems whose best candidate, or all of them, were measured with another revision of the kernel's speed than `registry`
     /// holds: those need a new measurement. `(void problems, void candidates)`.
     pub fn void(&self, registry: &Registry) -> (usize, usize) {
         let void = |m: &&Measured| registry.get(&m.kernel).is_none_or(|k| !m.is_of(k.revisions()));

@@ -195,7 +195,7 @@ impl Entry {
         self.of(verdict).filter(|m| m.is_of(verdict.kernel.revisions()))
     }
 
-    /// Whether the line says nothing of a kernel as it is now: it is newer than the line, or has another revision.
+    /// Whether the line says nothing of a kernel as it is now: it is newer than the line, declined then, or has another revision of its speed.
     fn leaves_open(&self, verdict: &Verdict) -> bool {
         let name = verdict.kernel.name();
         let listed = self.others.iter().any(|other| other == name);

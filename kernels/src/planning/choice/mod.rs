@@ -9,7 +9,7 @@
 //!
 //! A database holds one [`Line`] for a problem, with all its candidates. [`Estimate`]s order the kernels that agree to run a
 //! request: the same rule for every source, so that a plan can always say where its choice comes from. Look-ups read no
-//! file and no clock. A candidate whose kernel has another revision since is void; the others of its line stay.
+//! file and no clock. A candidate whose kernel has another revision of its speed since is void; the others of its line stay.
 
 mod database;
 mod estimate;

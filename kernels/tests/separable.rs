@@ -327,10 +327,13 @@ fn recorded_choices_hold_for_weights_of_their_structure_alone() {
                 })
             })
             .chain(
-                Registry::builtin()
-                    .iter()
-                    .filter(|k| times.iter().all(|(name, _)| *name != k.name()))
-                    .map(|k| Candidate::Declined { kernel: k.name().into(), declined: "left out".into() }),
+                Registry::builtin().iter().filter(|k| times.iter().all(|(name, _)| *name != k.name())).map(
+                    |k| Candidate::Skipped {
+                        kernel: k.name().into(),
+                        variant: String::new(),
+                        skipped: "left out".into(),
+                    },
+                ),
             )
             .collect(),
     };

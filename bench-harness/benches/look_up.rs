@@ -10,7 +10,7 @@ use tconv_bench::workloads;
 fn main() {
     let mut criterion = Criterion::default().without_plots().configure_from_args();
     let target = Target::detect().unwrap_or_else(|e| panic!("{e}")).with_threads(1);
-    let choices = shipped();
+    let choices = shipped(target.isa);
     println!("shipped choices of this machine: {}", choices.report());
     let unet = workloads::zoo().into_iter().find(|w| w.name == "unet_up1").expect("in the zoo");
     let geometry = Geometry::new(&unet.problem).expect("a layer of the zoo");

@@ -38,7 +38,11 @@ impl Source {
 
     /// Whether the kernels of this process predict for its machine: predictions for another one cannot be judged by it.
     pub fn is_predicted_here(&self) -> bool {
-        self.machine == Fingerprint::here() || Some(&*self.machine) == Fingerprint::recorded()
+        let recorded = |isa: &Isa| Fingerprint::recorded(*isa) == Some(&*self.machine);
+        self.machine == Fingerprint::here()
+            || Isa::available()
+                .iter()
+                .any(|isa| self.lines.iter().all(|l| l.isa == isa.name()) && recorded(isa))
     }
 }
 

@@ -133,6 +133,17 @@ pub trait Kernel: Send + Sync {
     /// What a run would cost.
     fn cost(&self, request: &Request<'_>, variant: &Variant) -> Cost;
 
+    /// [`Kernel::supports`], [`Kernel::variants`] and [`Kernel::cost`] at once: what a planner asks. A kernel that searches for its
+    /// sizes answers from one search here.
+    fn candidates(&self, request: &Request<'_>) -> Result<Vec<(Variant, Cost)>, Declined> {
+        self.supports(request)?;
+        let with_cost = |variant: Variant| {
+            let cost = self.cost(request, &variant);
+            (variant, cost)
+        };
+        Ok(self.variants(request).into_iter().map(with_cost).collect())
+    }
+
     /// Packs the weights and fixes tiling and task split. `weights` has the right types and lengths.
     fn prepare(
         &self,

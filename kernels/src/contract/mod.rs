@@ -2,4 +2,5 @@
 
 pub mod kernel;
 pub mod request;
+pub mod searched;
 pub mod separable;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::machine::scratch::filled_vec;
-use crate::machine::tensor::{Dtype, Element};
+use crate::machine::tensor::{Dtype, Element, all};
 use crate::problem::geometry::Geometry;
 
 /// What a scan found. It ends at the first channel that is not of this kind.
@@ -116,11 +116,10 @@ fn axes(kernel: [usize; 3]) -> usize {
     kernel.iter().filter(|&&taps| taps > 1).count()
 }
 
-/// Whether all are 0; by parts that the compiler makes vectors of.
+/// Whether all are 0.
 fn is_zero<T: Element>(values: &[T]) -> bool {
-    const PART: usize = 64;
     let zero = T::default();
-    values.chunks(PART).all(|part| part.iter().fold(true, |all, w| all & (*w == zero)))
+    all(values, |w| *w == zero)
 }
 
 /// Three lines, one for each axis, whose outer product a block of weights is.

@@ -33,12 +33,16 @@ impl Fingerprint {
         HERE.get_or_init(|| Self::capture().to_string())
     }
 
-    /// Of the recorded kinds of machines the one most like this: of those with its best instruction set, or of all where there is none,
-    /// the longest common beginning of maker, family, model, instruction set, caches and cores. Predictions and shipped choices are those of that kind. Equal to [`Self::here`]
-    /// where such a machine was recorded.
-    pub fn recorded() -> Option<&'static str> {
-        static RECORDED: OnceLock<Option<&str>> = OnceLock::new();
-        *RECORDED.get_or_init(|| most_like(Self::here(), MEASURED.iter().map(|(kind, ..)| *kind)))
+    /// Of the kinds of machines that were recorded with this instruction set the one most like this: the longest common beginning of
+    /// maker, family, model, instruction set, caches and cores. Predictions and shipped choices for the instruction set are those of
+    /// that kind. Equal to [`Self::here`] where such a machine was recorded; none where nobody recorded the instruction set.
+    pub fn recorded(isa: Isa) -> Option<&'static str> {
+        static RECORDED: OnceLock<[Option<&str>; Isa::NAMES.len()]> = OnceLock::new();
+        let kinds_with = |isa: &'static str| {
+            MEASURED.iter().filter(move |(_, name, _)| *name == isa).map(|(kind, ..)| *kind)
+        };
+        let all = RECORDED.get_or_init(|| Isa::NAMES.map(|isa| most_like(Self::here(), kinds_with(isa))));
+        all[isa.number()]
     }
 
     /// Of this machine; `unknown` and 0 where the system does not tell.
@@ -60,9 +64,6 @@ impl Fingerprint {
     }
 }
 
-/// Which part of a name is the instruction set.
-const ISA_PART: usize = 3;
-
 /// As a file name: `authenticamd-25-17-avx512-32k-1m-32m-2c`.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,16 +82,10 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// The first of those with the same instruction set, as far as there are any, and the most leading parts in common: times of another
-/// instruction set tell nothing about this one.
+/// The first of those with the most leading parts in common.
 fn most_like<'k>(machine: &str, kinds: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let common = |kind: &str| machine.split('-').zip(kind.split('-')).take_while(|(a, b)| a == b).count();
-    kinds.min_by_key(|kind| std::cmp::Reverse((isa_of(kind) == isa_of(machine), common(kind))))
-}
-
-/// The best instruction set of a machine of this name.
-fn isa_of(name: &str) -> Option<&str> {
-    name.split('-').nth(ISA_PART)
+    kinds.min_by_key(|kind| std::cmp::Reverse(common(kind)))
 }
 
 /// The value of the first line `key : value`.
@@ -151,10 +146,6 @@ mod tests {
         assert_eq!(like("amd-25-17-avx512-32k-8c"), kinds[0]);
         assert_eq!(like("intel-6-207-avx2-48k-2c"), kinds[2]);
         assert_eq!(like("intel-6-143-avx512-48k-2c"), kinds[1]);
-        let narrow = "amd-25-1-avx2-32k-2c";
-        let like = |machine| most_like(machine, kinds.into_iter().chain([narrow])).unwrap();
-        assert_eq!((like("intel-6-60-avx2-32k-4c"), like("amd-23-49-avx2-32k-8c")), (narrow, narrow));
-        assert_eq!(like("amd-25-1-avx512-32k-2c"), kinds[0]);
         // Machines that have nothing in common with it: the first.
         assert_eq!(like("arm-8-1-neon-64k-4c"), kinds[0]);
         assert_eq!(most_like("amd", std::iter::empty()), None);
@@ -186,6 +177,16 @@ mod tests {
             cores: 2,
         };
         assert_eq!(machine.to_string(), "authenticamd-25-0xd0c-avx512-32k-1m-32m-2c");
+    }
+
+    #[test]
+    fn times_of_another_instruction_set_tell_nothing() {
+        for isa in Isa::available() {
+            let recorded = Fingerprint::recorded(isa);
+            let of = |kind| MEASURED.iter().any(|(k, name, _)| (*k, *name) == (kind, isa.name()));
+            assert_eq!(recorded.is_some(), MEASURED.iter().any(|(_, name, _)| *name == isa.name()));
+            assert!(recorded.is_none_or(of), "{recorded:?} was not recorded with {}", isa.name());
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ impl Isa {
     /// Plain Rust, compiled for the baseline of the target. Everywhere.
     pub const PORTABLE: Self = Self(Token::Portable);
 
+    /// All names, of any CPU.
+    pub const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "neon"];
+
     /// All that this CPU has, narrowest first.
     pub fn available() -> Vec<Self> {
         let mut all = vec![Self::PORTABLE];
@@ -55,7 +58,7 @@ impl Isa {
         if let Some(isa) = available.iter().find(|i| i.name() == name) {
             return Ok(*isa);
         }
-        let known = ["portable", "avx2", "avx512", "neon"].contains(&name);
+        let known = Self::NAMES.contains(&name);
         Err(Error::Isa {
             name: name.into(),
             problem: if known { "this CPU lacks it" } else { "unknown" },
@@ -74,6 +77,11 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Token::Neon(_) => "neon",
         }
+    }
+
+    /// Its place in [`Isa::NAMES`].
+    pub fn number(self) -> usize {
+        Self::NAMES.iter().position(|name| *name == self.name()).expect("all are listed")
     }
 
     /// f32 lanes of one vector.

@@ -20,12 +20,12 @@ pub struct Roofs {
 }
 
 impl Roofs {
-    /// What kernels predict from: as measured on the recorded machine most like this one (`scripts/ship-choices.py`), else
+    /// What kernels predict from: as measured on the machine most like this one that was recorded with this instruction set (`scripts/ship-choices.py`), else
     /// orders of magnitude. Nothing is measured here.
     pub fn assumed(isa: Isa, dtype: Dtype) -> Self {
         let recorded = MEASURED
             .iter()
-            .find(|(kind, name, _)| *name == isa.name() && Some(*kind) == Fingerprint::recorded());
+            .find(|(kind, name, _)| *name == isa.name() && Some(*kind) == Fingerprint::recorded(isa));
         let [peak, dram, l2] = recorded.map_or(Self::unseen(isa), |(.., roofs)| *roofs);
         let per_element = dtype.size() as f64 / 4.0;
         Self { gflops: SUSTAINED * peak / per_element, dram, l2 }

@@ -80,63 +80,73 @@ pub fn filled_vec<T: Clone>(what: &'static str, len: usize, value: T) -> Result<
 }
 
 /// Elements that start on a cache line: packed weights, or tensors as frameworks keep them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AlignedVec<T> {
-    units: Vec<Bytes64>,
+    /// Zeroed by the system where it is large: pages come when they are first written, and are not written twice.
+    memory: Vec<T>,
+    /// Where the first cache line begins.
+    start: usize,
     len: usize,
-    element: std::marker::PhantomData<T>,
 }
 
 impl<T: Element> AlignedVec<T> {
     /// `len` zeros for packed weights, or [`Error::OutOfMemory`].
     pub fn zeroed(what: &'static str, len: usize) -> Result<Self, Error> {
-        Self::with(what, len, advise_huge_pages)
+        let mut this = Self::tensor(what, len)?;
+        ask_for_pages(&mut this.memory);
+        Ok(this)
     }
 
     /// `len` zeros for a tensor, or [`Error::OutOfMemory`]: in pages like any other memory.
     pub fn tensor(what: &'static str, len: usize) -> Result<Self, Error> {
-        Self::with(what, len, |_| ())
-    }
-
-    fn with(what: &'static str, len: usize, advise: impl FnOnce(&Vec<Bytes64>)) -> Result<Self, Error> {
-        let count = slot_units::<T>(len);
-        let mut units = Vec::new();
-        units
-            .try_reserve_exact(count)
-            .map_err(|_| Error::OutOfMemory { what, bytes: count.saturating_mul(size_of::<Bytes64>()) })?;
-        advise(&units);
-        units.resize(count, bytemuck::Zeroable::zeroed());
-        Ok(Self { units, len, element: std::marker::PhantomData })
+        const LINE: usize = 64;
+        let before = LINE / size_of::<T>() - 1;
+        let memory: Vec<T> = len
+            .checked_add(before)
+            .and_then(|len| bytemuck::allocation::try_zeroed_vec(len).ok())
+            .ok_or_else(|| Error::OutOfMemory { what, bytes: len.saturating_mul(size_of::<T>()) })?;
+        let address = memory.as_ptr().addr();
+        let start = (address.next_multiple_of(LINE) - address) / size_of::<T>();
+        Ok(Self { memory, start, len })
     }
 }
 
-/// Asks for huge pages before large memory is first touched: weights that are streamed miss the TLB less often.
-fn advise_huge_pages(units: &Vec<Bytes64>) {
-    const WORTH: usize = 4 << 20;
+/// Asks for the pages of large memory before it is first touched: all at once they take half the time that one by one they do.
+/// Huge ones, if they fit: weights that are streamed then miss the TLB less often.
+fn ask_for_pages<T>(memory: &mut [T]) {
+    const PAGE: usize = 4 << 10;
+    const WORTH: usize = 16 * PAGE;
+    const HUGE: usize = 2 << 20;
     #[cfg(target_os = "linux")]
-    if units.capacity() * size_of::<Bytes64>() >= WORTH {
-        const PAGE: usize = 4096;
-        let start = (units.as_ptr() as usize).next_multiple_of(PAGE);
-        let end = (units.as_ptr() as usize + units.capacity() * size_of::<Bytes64>()) / PAGE * PAGE;
-        // SAFETY: whole pages inside memory that this vector owns; the advice changes no contents, and a refusal is no harm.
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+    if size_of_val(memory) >= WORTH {
+        let start = memory.as_ptr().addr().next_multiple_of(PAGE);
+        let len = (memory.as_ptr().addr() + size_of_val(memory)) / PAGE * PAGE - start;
+        let advise = |advice| {
+            // SAFETY: whole pages inside memory that the caller borrows mutably; neither advice changes contents, and a refusal is
+            // no harm: pages then come when they are touched.
+            unsafe { libc::madvise(start as *mut libc::c_void, len, advice) };
+        };
+        if len >= HUGE {
+            advise(libc::MADV_HUGEPAGE);
+        }
+        advise(libc::MADV_POPULATE_WRITE);
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = (units, WORTH);
+    let _ = (memory, WORTH, HUGE);
 }
 
 impl<T: Element> Deref for AlignedVec<T> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.units)[..self.len]
+        &self.memory[self.start..][..self.len]
     }
 }
 
 impl<T: Element> DerefMut for AlignedVec<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.units)[..self.len]
+        &mut self.memory[self.start..][..self.len]
     }
 }
 

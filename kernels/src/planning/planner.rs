@@ -193,8 +193,8 @@ impl Planner {
     }
 
     fn verdicts(&self, request: &Request<'_>) -> Result<Vec<Verdict>, Error> {
-        let sources =
-            Sources { user: self.choices.as_deref(), shipped: (!self.without_shipped).then(choice::shipped) };
+        let shipped = (!self.without_shipped).then(|| choice::shipped(request.target.isa));
+        let sources = Sources { user: self.choices.as_deref(), shipped };
         let mut verdicts = Vec::new();
         match &self.only {
             None => {
@@ -235,22 +235,21 @@ impl Planner {
         request: &Request<'_>,
     ) -> Result<Result<(Variant, Cost), Declined>, Error> {
         let allowed = kernel.guarantees().allowed_by(request.accuracy);
-        if let Err(declined) = allowed.and_then(|()| kernel.supports(request)) {
-            return Ok(Err(declined));
-        }
-        let variants = kernel.variants(request);
-        let named = |name: &str| variants.iter().find(|v| v.name() == name);
+        let candidates = match allowed.and_then(|()| kernel.candidates(request)) {
+            Ok(candidates) => candidates,
+            Err(declined) => return Ok(Err(declined)),
+        };
+        let named = |name: &str| candidates.iter().find(|(v, _)| v.name() == name);
         let chosen = match wish {
-            Wish::Advice => variants.first(),
-            Wish::Tuned(name) => named(name).or(variants.first()),
+            Wish::Advice => candidates.first(),
+            Wish::Tuned(name) => named(name).or(candidates.first()),
             Wish::Exactly(name) => named(name),
         };
-        let chosen = chosen.ok_or_else(|| Error::UnknownVariant {
+        let (variant, cost) = chosen.ok_or_else(|| Error::UnknownVariant {
             kernel: kernel.name().into(),
             name: if let Wish::Exactly(name) = wish { name.into() } else { String::new() },
-            available: variants.iter().map(Variant::name).collect::<Vec<_>>().join(", "),
+            available: candidates.iter().map(|(v, _)| v.name()).collect::<Vec<_>>().join(", "),
         })?;
-        let cost = kernel.cost(request, chosen);
         if let Some(limit) = self.max_scratch
             && cost.scratch_bytes > limit
         {
@@ -259,7 +258,7 @@ impl Planner {
                 "needs {needed} bytes of scratch: {limit} are allowed"
             ))));
         }
-        Ok(Ok((chosen.clone(), cost)))
+        Ok(Ok((variant.clone(), *cost)))
     }
 }
 

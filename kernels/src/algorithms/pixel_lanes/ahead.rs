@@ -34,7 +34,7 @@ impl<T: Float> Ahead<T> {
     pub fn new(plan: &PreparedPixelLanes<T>, own: &Place, next: Option<&Place>, input: &[T]) -> Self {
         let (g, b) = (&plan.geometry, &plan.blocking);
         let p = g.problem();
-        let [az, ay, ax] = &b.axes;
+        let [az, ay, ax] = &*b.axes;
         let Some(next) = next.filter(|_| b.parts == 1 && size_of_val(input) >= WORTH) else {
             return Self::none(input);
         };

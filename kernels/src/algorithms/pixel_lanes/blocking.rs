@@ -1,9 +1,11 @@
 //! Every size that the kernel chooses: columns, vectors, tasks, and the scratch that follows.
 
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use super::axis::{PositionAxis, Run};
 use crate::contract::request::{Declined, Request};
+use crate::contract::searched::Searched;
 use crate::machine::roofs::Roofs;
 use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::phase_tile;
@@ -41,7 +43,8 @@ enum Form {
 /// The sizes, all fixed when the plan is made.
 #[derive(Debug, Clone)]
 pub struct Blocking {
-    pub axes: [PositionAxis; 3],
+    /// Shared by all that are tried.
+    pub axes: Arc<[PositionAxis; 3]>,
     pub size: usize,
     pub lanes: usize,
     /// Vectors of the positions that all boxes of a column block go over together: of one tile, or of a few.
@@ -86,6 +89,11 @@ pub struct Blocking {
 impl Blocking {
     /// The fastest by the prediction.
     pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
+        thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::new() });
+        SEARCHED.with(|searched| searched.answer(request, || Self::search(request)))
+    }
+
+    fn search(request: &Request<'_>) -> Result<Self, Declined> {
         let roofs = Roofs::assumed(request.target.isa, request.dtype);
         let mut best: Option<(f64, Self)> = None;
         Self::each(request, |b| {
@@ -121,7 +129,7 @@ impl Blocking {
         for y_crop in PositionAxis::crops(&axes[1]) {
             let y = PositionAxis::new(&axes[1], y_crop);
             for x_crop in PositionAxis::crops(&axes[2]) {
-                let axes = [z.clone(), y.clone(), PositionAxis::new(&axes[2], x_crop)];
+                let axes = Arc::new([z.clone(), y.clone(), PositionAxis::new(&axes[2], x_crop)]);
                 for y_phases in [1, y.stride].into_iter().take(if y.stride > 1 { 2 } else { 1 }) {
                     let mut last = 0;
                     for parts in PARTS {
@@ -146,7 +154,7 @@ impl Blocking {
     /// With columns of so many phases along y, and rows in so many parts; `None` where that has no room.
     fn with(
         request: &Request<'_>,
-        axes: &[PositionAxis; 3],
+        axes: &Arc<[PositionAxis; 3]>,
         y_phases: usize,
         parts: usize,
         form: Form,
@@ -155,7 +163,7 @@ impl Blocking {
         let size = request.dtype.size();
         let registers = request.target.isa.registers();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
-        let [z, y, x] = axes;
+        let [z, y, x] = &**axes;
         let direct = form != Form::Sums;
         let together = p.layout() == Layout::Nhwc && p.out_channels() > 1;
         if direct && (x.stride != 2 || y_phases > 1 || together) {
@@ -231,7 +239,7 @@ impl Blocking {
             parts: 1,
             panel: 0,
             cycles: 0.0,
-            axes: axes.clone(),
+            axes: Arc::clone(axes),
         };
         blocking.panel = blocking.largest_panel();
         if direct {
@@ -244,18 +252,18 @@ impl Blocking {
             blocking.pass = equal_parts(p.group_in(), PASS_BYTES / (rows * blocking.tile_lines() * 64));
         }
         // The rows that fill their tiles best.
-        let tiles = |b: &Self, chunk: usize| b.tiles(chunk) / chunk as f64;
-        let mut least = tiles(&blocking, 1);
+        let mut least = blocking.tiles(1);
         for chunk in 2..=rows {
-            if columns * blocking.step_for(chunk) * size > SUMS_BYTES {
+            let vectors = blocking.vectors_of(chunk);
+            if columns * blocking.step_for(vectors) * size > SUMS_BYTES {
                 break;
             }
-            let now = tiles(&blocking, chunk);
+            let now = blocking.tiles_of(vectors) / chunk as f64;
             if now <= least {
                 (blocking.chunk, least) = (chunk, now);
             }
         }
-        blocking.sum_step = blocking.step_for(blocking.chunk);
+        blocking.sum_step = blocking.step_for(blocking.vectors_of(blocking.chunk));
         blocking.sums = (columns * blocking.sum_step).next_multiple_of(line);
         blocking.cycles = blocking.predict() * p.batch() as f64;
         (blocking.slot() * size <= SLOT_BYTES).then_some(blocking)
@@ -278,7 +286,7 @@ impl Blocking {
 
     /// Tasks along z, y and x.
     pub fn tasks(&self) -> [usize; 3] {
-        let [z, y, x] = &self.axes;
+        let [z, y, x] = &*self.axes;
         [z.positions, y.positions.div_ceil(self.rows), x.positions.div_ceil(self.width)]
     }
 
@@ -303,7 +311,11 @@ impl Blocking {
 
     /// Tiles of so many rows of positions, in parts of the widest: a tile of two vectors is the narrowest, where tiles do not store.
     pub fn tiles(&self, rows: usize) -> f64 {
-        let vectors = self.vectors_of(rows);
+        self.tiles_of(self.vectors_of(rows))
+    }
+
+    /// The same of so many vectors.
+    fn tiles_of(&self, vectors: usize) -> f64 {
         if self.direct {
             return vectors.div_ceil(self.vectors) as f64;
         }
@@ -330,9 +342,9 @@ impl Blocking {
         self.vectors * self.lanes * self.size / 64 + 1
     }
 
-    /// Distance of the columns' sums, for a chunk of so many rows: whole tiles.
-    fn step_for(&self, rows: usize) -> usize {
-        spread(self.vectors_of(rows).next_multiple_of(self.vectors) * self.lanes, self.size)
+    /// Distance of the columns' sums, for a chunk of so many vectors: whole tiles.
+    fn step_for(&self, vectors: usize) -> usize {
+        spread(vectors.next_multiple_of(self.vectors) * self.lanes, self.size)
     }
 
     /// Column blocks of one group: phases along z, then along y, then channels.
@@ -363,7 +375,7 @@ impl Blocking {
 
     /// See [`Blocking::panel`].
     fn largest_panel(&self) -> usize {
-        let [z, _, x] = &self.axes;
+        let [z, _, x] = &*self.axes;
         let served = |runs: &[Run]| runs.iter().map(|r| r.windows * r.phases.len()).sum::<usize>();
         let along_z = z.alone.iter().map(|r| r.windows).max().unwrap_or(0);
         let along_y = (0..self.y_blocks())

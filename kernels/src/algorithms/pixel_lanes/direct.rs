@@ -63,7 +63,7 @@ impl Block {
 
     fn new(b: &Blocking, number: usize) -> Self {
         let columns = Columns::new(b, number);
-        let [_, ay, ax] = &b.axes;
+        let [_, ay, ax] = &*b.axes;
         let y = &ay.alone[columns.y_phases.start];
         let windows = ax.windows_by_phases();
         let [first, both, second] = windows;
@@ -196,14 +196,14 @@ impl<T: Float> Direct<'_, '_, T> {
 
     /// Outputs of one row of outputs and channel, or so, before those of a vector: for hints alone.
     fn elements_before(&self, vector: &Vector) -> usize {
-        let [_, ay, ax] = &self.plan.blocking.axes;
+        let [_, ay, ax] = &*self.plan.blocking.axes;
         vector.row * ay.stride * ax.output + vector.position * 2
     }
 
     /// None where the task has no outputs in that phase along z.
     fn planes(&self, z_phase: usize) -> Option<Planes<T>> {
         let (g, b, place) = (&self.plan.geometry, &self.plan.blocking, self.place);
-        let [az, ay, ax] = &b.axes;
+        let [az, ay, ax] = &*b.axes;
         let output = az.output_of(place.z, z_phase)?;
         let rows = place.y.len() + ay.halo();
         let z_run = &az.alone[z_phase];
@@ -256,7 +256,7 @@ impl<T: Float> Direct<'_, '_, T> {
     #[inline(always)]
     fn place(&self, tile: &Tile, rows: &Range<usize>, placed: &mut Placed) -> usize {
         let b = &self.plan.blocking;
-        let [_, ay, ax] = &b.axes;
+        let [_, ay, ax] = &*b.axes;
         if let Some((like, valid)) = &placed.like {
             let inside = |tile: &Tile, rows: &Range<usize>| {
                 rows.start <= tile.vectors[0].row && tile.vectors[tile.real - 1].row < rows.end
@@ -277,7 +277,7 @@ impl<T: Float> Direct<'_, '_, T> {
     #[inline(always)]
     fn place_rows(&self, tile: &Tile, rows: &Range<usize>, places: &mut Places) {
         let b = &self.plan.blocking;
-        let [_, ay, ax] = &b.axes;
+        let [_, ay, ax] = &*b.axes;
         let x = &self.place.x;
         places.clear(2 * b.vectors);
         // Outputs of a row of the task, counted from its first position.

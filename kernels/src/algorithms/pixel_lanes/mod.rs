@@ -54,24 +54,7 @@ impl Kernel for PixelLanes {
     }
 
     fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
-        if request.weights.is_some_and(|w| !w.all_finite) {
-            return Err(Declined::because("weights are not finite, and padded zeros are multiplied"));
-        }
-        for (axis, a) in request.geometry.problem().spatial().iter().enumerate() {
-            if a.stride > 1 && a.dilation > 1 {
-                return Err(Declined::because(format!(
-                    "stride {} and dilation {} on spatial axis {axis}: phases read different inputs",
-                    a.stride, a.dilation
-                )));
-            }
-        }
-        let stride = request.geometry.problem().axes()[2].stride;
-        if stride > MOST_PHASES {
-            return Err(Declined::because(format!("{stride} phases along x: a tile takes {MOST_PHASES}")));
-        }
-        if let Some(a) = request.geometry.problem().axes().iter().find(|a| a.stride > MOST_ROW_PHASES) {
-            return Err(Declined::because(format!("{} phases: at most {MOST_ROW_PHASES}", a.stride)));
-        }
+        takes(request)?;
         Blocking::fits(request)
     }
 
@@ -80,18 +63,13 @@ impl Kernel for PixelLanes {
     }
 
     fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
-        let Ok(blocking) = Blocking::new(request) else { return Cost::NEVER };
-        let size = request.dtype.size();
-        let roofs = Roofs::assumed(request.target.isa, request.dtype);
-        let g = request.geometry;
-        let work = blocking.work_ns(request, &roofs);
-        let moved = (g.compulsory_elements() * size as u128) as f64;
-        Cost {
-            nanoseconds: 100.0 + work / request.target.threads as f64 + roofs.dram_ns(moved),
-            scratch_bytes: blocking.workers(request).1.bytes,
-            packed_bytes: blocking.packed_weights() * size,
-            multiply_adds: g.multiply_adds(),
-        }
+        Blocking::new(request).map_or(Cost::NEVER, |blocking| cost(request, &blocking))
+    }
+
+    fn candidates(&self, request: &Request<'_>) -> Result<Vec<(Variant, Cost)>, Declined> {
+        takes(request)?;
+        let blocking = Blocking::new(request)?;
+        Ok(vec![(Variant(blocking.name(request).into()), cost(request, &blocking))])
     }
 
     fn prepare(
@@ -104,5 +82,43 @@ impl Kernel for PixelLanes {
             Dtype::F32 => Box::new(PreparedPixelLanes::<f32>::new(r, weights)?),
             Dtype::F64 => Box::new(PreparedPixelLanes::<f64>::new(r, weights)?),
         })
+    }
+}
+
+/// Whether it takes such a request, if there is room.
+fn takes(request: &Request<'_>) -> Result<(), Declined> {
+    if request.weights.is_some_and(|w| !w.all_finite) {
+        return Err(Declined::because("weights are not finite, and padded zeros are multiplied"));
+    }
+    for (axis, a) in request.geometry.problem().spatial().iter().enumerate() {
+        if a.stride > 1 && a.dilation > 1 {
+            return Err(Declined::because(format!(
+                "stride {} and dilation {} on spatial axis {axis}: phases read different inputs",
+                a.stride, a.dilation
+            )));
+        }
+    }
+    let stride = request.geometry.problem().axes()[2].stride;
+    if stride > MOST_PHASES {
+        return Err(Declined::because(format!("{stride} phases along x: a tile takes {MOST_PHASES}")));
+    }
+    if let Some(a) = request.geometry.problem().axes().iter().find(|a| a.stride > MOST_ROW_PHASES) {
+        return Err(Declined::because(format!("{} phases: at most {MOST_ROW_PHASES}", a.stride)));
+    }
+    Ok(())
+}
+
+/// What a run with these sizes costs.
+fn cost(request: &Request<'_>, blocking: &Blocking) -> Cost {
+    let size = request.dtype.size();
+    let roofs = Roofs::assumed(request.target.isa, request.dtype);
+    let g = request.geometry;
+    let work = blocking.work_ns(request, &roofs);
+    let moved = (g.compulsory_elements() * size as u128) as f64;
+    Cost {
+        nanoseconds: 100.0 + work / request.target.threads as f64 + roofs.dram_ns(moved),
+        scratch_bytes: blocking.workers(request).1.bytes,
+        packed_bytes: blocking.packed_weights() * size,
+        multiply_adds: g.multiply_adds(),
     }
 }

@@ -85,7 +85,7 @@ pub fn pack_group<T: Float>(
     weights: &[T],
     packed: &mut [T],
 ) {
-    let [az, ay, ax] = &b.axes;
+    let [az, ay, ax] = &*b.axes;
     for (block, panel) in packed.chunks_exact_mut(b.panel.max(1)).enumerate() {
         let columns = Columns::new(b, block);
         let z = &az.alone[columns.z_phase];
@@ -185,7 +185,7 @@ pub fn fill<T: Float, S: Simd>(
     input: &[T],
     slab: &mut [T],
 ) {
-    let [az, ay, ax] = &b.axes;
+    let [az, ay, ax] = &*b.axes;
     let z = Window::new(az, &(at.z..at.z + 1));
     let y = Window::new(ay, &at.y);
     let x = Window::new(ax, &at.x);

@@ -44,7 +44,7 @@ impl Blocking {
 
     /// Predicted time for one image.
     pub fn predict(&self) -> f64 {
-        let [z, y, x] = &self.axes;
+        let [z, y, x] = &*self.axes;
         let [_, tasks_y, tasks_x] = self.tasks();
         let chunks = self.rows as f64 / self.chunk as f64 * (tasks_y * tasks_x) as f64;
         let tiles = chunks * self.tiles(self.chunk);
@@ -134,7 +134,7 @@ impl Blocking {
 
     /// What tiles over the same positions cost beside their taps where they store: all blocks of a group.
     fn storing(&self) -> f64 {
-        let [z, y, _] = &self.axes;
+        let [z, y, _] = &*self.axes;
         let phases = (z.stride * y.stride) as f64;
         let vectors = (self.vectors * self.lanes) as f64;
         let ends = if self.running {

@@ -70,7 +70,7 @@ impl<T> PreparedPixelLanes<T> {
         let (x, task) = (task % tx, task / tx);
         let (y, task) = (task % ty, task / ty);
         let (z, task) = (task % tz, task / tz);
-        let [_, ay, ax] = &b.axes;
+        let [_, ay, ax] = &*b.axes;
         let part_of = |positions: usize, i: usize, step: usize| i * step..((i + 1) * step).min(positions);
         Place {
             n: task / b.groups,
@@ -204,7 +204,7 @@ impl<T: Float> Chunk<'_, T> {
         ahead: &mut Ahead<T>,
     ) {
         let b = &self.plan.blocking;
-        let [az, ay, ax] = &b.axes;
+        let [az, ay, ax] = &*b.axes;
         let block = self.place.group * b.blocks() + self.number;
         let all = self.columns.per_phase() * ax.stride;
         let bias = &self.plan.bias[block * b.columns()..][..all];

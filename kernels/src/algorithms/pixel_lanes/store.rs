@@ -20,7 +20,7 @@ impl<T: Float> Chunk<'_, T> {
     #[inline(always)]
     pub fn store<S: Simd>(&self, simd: S, sums: &[T], output: SharedOutput<'_, T>) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let [az, ay, ax] = &b.axes;
+        let [az, ay, ax] = &*b.axes;
         let Some(oz) = az.output_of(self.place.z, self.columns.z_phase) else { return };
         let x = &self.place.x;
         let along = Along { whole: ax.whole(x), phase_step: self.columns.per_phase() * self.step };
@@ -45,7 +45,7 @@ impl<T: Float> Chunk<'_, T> {
     #[inline(always)]
     pub fn ask_for_outputs(&self, output: SharedOutput<'_, T>, vectors: Range<usize>, all: usize) {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
-        let [az, ay, ax] = &b.axes;
+        let [az, ay, ax] = &*b.axes;
         let Some(oz) = az.output_of(self.place.z, self.columns.z_phase) else { return };
         let (channels, phases) = (self.columns.channels.len(), self.columns.y_phases.len());
         let rows = self.rows.len() * phases * channels;

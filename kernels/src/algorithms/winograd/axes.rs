@@ -56,6 +56,11 @@ impl SubPhase {
         (m < self.phase.taps).then(|| self.phase.tap(m))
     }
 
+    /// Whether both have the same weights: residues of one phase have.
+    pub fn has_weights_of(&self, other: &Self) -> bool {
+        self.form == other.form && (0..self.form.taps()).all(|j| self.tap(j) == other.tap(j))
+    }
+
     /// Inputs that tiles `0..tiles` span, from the first to behind the last, at distance `step`.
     pub fn span(&self, tiles: usize, step: usize) -> usize {
         match tiles {

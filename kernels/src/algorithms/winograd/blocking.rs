@@ -31,7 +31,7 @@ pub struct Pair {
     pub rows: usize,
     /// Tile rows of a block.
     pub step: usize,
-    /// Weights of one input and one output channel before those of this pair.
+    /// Weights of one input and one output channel before those of this pair, which others may share.
     pub weights_before: usize,
 }
 
@@ -56,8 +56,11 @@ pub struct Blocking {
     pub groups: usize,
     pub axes: [Axis; 3],
     pub pairs: Vec<Pair>,
-    /// Points along x of all sub-phases before each, and of all.
+    /// Points along x before those of each sub-phase, which others may share; and of all.
     pub x_before: Vec<usize>,
+    x_points: usize,
+    /// Weights of one input and one output channel.
+    weights: usize,
     /// Outputs of every sub-phase along x in a block.
     pub x_step: usize,
     /// Blocks along x.
@@ -128,9 +131,11 @@ impl Blocking {
         let lanes = request.target.isa.f32_lanes() * 4 / size;
         let padded_in = p.group_in().next_multiple_of(lanes);
         let x = &axes[2];
-        let mut x_before = vec![0];
-        for sub in &x.subs {
-            x_before.push(x_before[x_before.len() - 1] + sub.form.points());
+        let (mut x_before, mut x_points) = (Vec::with_capacity(x.subs.len()), 0);
+        for (i, sub) in x.subs.iter().enumerate() {
+            let same = x.subs[..i].iter().position(|other| other.has_weights_of(sub));
+            x_before.push(same.map_or(x_points, |same| x_before[same]));
+            x_points += if same.is_some() { 0 } else { sub.form.points() };
         }
 
         // Along x as much of a row as the cache allows, in equal parts; then as many rows.
@@ -153,12 +158,18 @@ impl Blocking {
             room if points_of(units * x.unit) <= room => units * x.unit,
             room => x.unit * equal_parts(units, (room / points_of(x.unit)).max(1)),
         };
-        let mut weights_before = 0;
-        for pair in &mut pairs {
+        let mut weights = 0;
+        for i in 0..pairs.len() {
+            let (before, rest) = pairs.split_at_mut(i);
+            let pair = &mut rest[0];
             let most = room / (pair.points * points_of(x_step));
             pair.step = equal_parts(pair.rows, most.max(1));
-            pair.weights_before = weights_before;
-            weights_before += pair.points * x_before[x.subs.len()];
+            let alike = |other: &&Pair| {
+                (0..2).all(|a| axes[a].subs[other.subs[a]].has_weights_of(&axes[a].subs[pair.subs[a]]))
+            };
+            let same = before.iter().find(alike).map(|other| other.weights_before);
+            pair.weights_before = same.unwrap_or(weights);
+            weights += if same.is_some() { 0 } else { pair.points * x_points };
         }
 
         let first = x.subs.iter().map(|s| s.first_input).min().unwrap_or(0);
@@ -175,6 +186,8 @@ impl Blocking {
             group_out: p.group_out(),
             groups: p.groups(),
             x_before,
+            x_points,
+            weights,
             x_step,
             x_blocks: x.longest.div_ceil(x_step),
             first,
@@ -219,13 +232,12 @@ impl Blocking {
 
     /// Points of one pair, over all sub-phases along x.
     pub fn pair_points(&self, pair: &Pair) -> usize {
-        pair.points * self.x_before[self.axes[2].subs.len()]
+        pair.points * self.x_points
     }
 
     /// Packed elements of one group.
     pub fn group_weights(&self) -> usize {
-        let points: usize = self.pairs.iter().map(|pair| self.pair_points(pair)).sum();
-        points * self.padded_in() * self.padded_out()
+        self.weights * self.padded_in() * self.padded_out()
     }
 
     /// Where the packed weights of a channel block of a pair start.

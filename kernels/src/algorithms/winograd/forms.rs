@@ -49,51 +49,6 @@ impl Form {
             Self::F25 => 6,
         }
     }
-
-    /// Point `p` of the weights g₀, g₁, … (in the order of the inputs that they meet): Σ `.0[j]`·gⱼ / `.1`.
-    pub fn point(self, p: usize) -> (&'static [f64], f64) {
-        let points: &[(&[f64], f64)] = match self {
-            Self::F11 => &[(&[1.0], 1.0)],
-            Self::F22 => &[(&[1.0, 0.0], 1.0), (&[1.0, 1.0], 1.0), (&[0.0, 1.0], -1.0)],
-            Self::F32 => &[(&[1.0, 0.0], 1.0), (&[1.0, 1.0], 2.0), (&[1.0, -1.0], -2.0), (&[0.0, 1.0], -1.0)],
-            Self::F23 => &[
-                (&[1.0, 0.0, 0.0], 1.0),
-                (&[1.0, 1.0, 1.0], 2.0),
-                (&[1.0, -1.0, 1.0], -2.0),
-                (&[0.0, 0.0, 1.0], -1.0),
-            ],
-            Self::F25 => &[
-                (&[1.0, 0.0, 0.0, 0.0, 0.0], 1.0),
-                (&[1.0, 1.0, 1.0, 1.0, 1.0], -3.0),
-                (&[1.0, -1.0, 1.0, -1.0, 1.0], 3.0),
-                (&[1.0, 2.0, 4.0, 8.0, 16.0], 15.0),
-                (&[16.0, -8.0, 4.0, -2.0, 1.0], -15.0),
-                (&[0.0, 0.0, 0.0, 0.0, 1.0], 1.0),
-            ],
-        };
-        points[p]
-    }
-
-    /// Turns weights into points: `r` runs of `run` numbers into `n`.
-    #[inline(always)]
-    pub fn weights(self, run: usize, from: &[f64], to: &mut [f64]) {
-        for (p, to) in to.chunks_exact_mut(run).take(self.points()).enumerate() {
-            let (factors, divisor) = self.point(p);
-            to.fill(0.0);
-            for (factor, from) in factors.iter().zip(from.chunks_exact(run)) {
-                // Weights are finite.
-                if *factor != 0.0 {
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
-                }
-            }
-            // By a power of two both are exact, and a division takes as long as everything before.
-            if divisor.abs() == 1.0 || divisor.abs() == 2.0 {
-                to.iter_mut().for_each(|to| *to *= 1.0 / divisor);
-            } else {
-                to.iter_mut().for_each(|to| *to /= divisor);
-            }
-        }
-    }
 }
 
 /// Where a turn reads and writes: some windows, each of several runs that are combined element by element. Distances in
@@ -162,6 +117,60 @@ macro_rules! each_window {
             }
         }
     };
+}
+
+/// Turns the weights of a form, `taps(0)`, `taps(1)`, … in the order of the inputs that they meet, into its points: runs of whole
+/// vectors, as long as each other.
+#[inline(always)]
+pub fn weights<'a, S: Simd>(simd: S, form: Form, taps: impl Fn(usize) -> &'a [f64], to: &mut [f64]) {
+    let lanes = <f64 as Float>::lanes::<S>();
+    let run = to.len() / form.points();
+    let add = |a, b| <f64 as Float>::add(simd, a, b);
+    let sub = |a, b| f64::sub(simd, a, b);
+    let times = |a, factor| f64::mul(simd, a, f64::splat(simd, factor));
+    macro_rules! points {
+        ([$($name:ident)*] => [$($value:expr),*]) => {{
+            let mut tap = 0..;
+            $(let $name = taps(tap.next().expect("endless"));)*
+            let mut i = 0;
+            while i < run {
+                $(let $name = f64::load(simd, &$name[i..]);)*
+                let mut runs = to.chunks_exact_mut(run);
+                $(
+                    let point: &mut [f64] = runs.next().expect("as many runs as points");
+                    let value = $value;
+                    point[i..i + lanes].copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(&value)));
+                )*
+                i += lanes;
+            }
+        }};
+    }
+    match form {
+        Form::F11 => points!([a] => [a]),
+        Form::F22 => points!([a b] => [a, add(a, b), times(b, -1.0)]),
+        Form::F32 => points!([a b] => [a, times(add(a, b), 0.5), times(sub(a, b), -0.5), times(b, -1.0)]),
+        Form::F23 => points!([a b c] => [
+            a,
+            times(add(add(a, b), c), 0.5),
+            times(add(sub(a, b), c), -0.5),
+            times(c, -1.0)
+        ]),
+        Form::F25 => {
+            points!([a b c d e] => [
+                a,
+                add(add(add(add(a, b), c), d), e),
+                add(sub(add(sub(a, b), c), d), e),
+                add(add(add(add(a, times(b, 2.0)), times(c, 4.0)), times(d, 8.0)), times(e, 16.0)),
+                add(sub(add(sub(times(a, 16.0), times(b, 8.0)), times(c, 4.0)), times(d, 2.0)), e),
+                e
+            ]);
+            for (to, divisor) in to.chunks_exact_mut(run).zip([1.0, -3.0, 3.0, 15.0, -15.0, 1.0]) {
+                if divisor != 1.0 {
+                    to.iter_mut().for_each(|to| *to /= divisor);
+                }
+            }
+        }
+    }
 }
 
 /// Turns windows of inputs into points.
@@ -273,8 +282,9 @@ mod tests {
                     (0..form.taps()).map(|_| 15.0 * f64::from(random.i32(-1000..=1000))).collect();
                 let inputs = (WINDOWS - 1) * m + n;
                 let x: Vec<f64> = (0..inputs * lanes).map(|_| f64::from(random.i32(-1000..=1000))).collect();
-                let (mut weights, mut products) = (vec![0.0; n], vec![f64::NAN; n * WINDOWS * lanes]);
-                form.weights(1, &g, &mut weights);
+                let in_vectors: Vec<f64> = g.iter().flat_map(|&g| vec![g; lanes]).collect();
+                let (mut points, mut products) = (vec![0.0; n * lanes], vec![f64::NAN; n * WINDOWS * lanes]);
+                weights(simd, form, |tap| &in_vectors[tap * lanes..][..lanes], &mut points);
                 let turn = Turn {
                     windows: WINDOWS,
                     run: lanes,
@@ -286,7 +296,9 @@ mod tests {
                     to_step: WINDOWS * lanes,
                 };
                 forward(simd, form, turn, &x, &mut products);
-                for (point, weight) in products.chunks_exact_mut(WINDOWS * lanes).zip(&weights) {
+                for (point, weight) in
+                    products.chunks_exact_mut(WINDOWS * lanes).zip(points.iter().step_by(lanes))
+                {
                     point.iter_mut().for_each(|v| *v *= weight);
                 }
                 let turn = Turn {

@@ -22,6 +22,7 @@ mod transform;
 
 use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions, Specials};
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
+use crate::contract::searched::Searched;
 use crate::machine::isa::Target;
 use crate::machine::tensor::Dtype;
 use crate::problem::problem::Accuracy;
@@ -37,6 +38,11 @@ pub struct Winograd;
 /// The sizes of the cheapest way: with two forms on an axis or with one. Forms round differently, so the way is the one that
 /// is cheapest on one thread, for any number of them.
 fn blocking(request: &Request<'_>) -> Result<Blocking, Declined> {
+    thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::new() });
+    SEARCHED.with(|searched| searched.answer(request, || search(request)))
+}
+
+fn search(request: &Request<'_>) -> Result<Blocking, Declined> {
     let alone = Request { target: Target { threads: 1, ..request.target }, ..*request };
     let (mut best, mut least) = ([false; 3], f64::INFINITY);
     let axes = request.geometry.axes().each_ref();
@@ -55,6 +61,16 @@ fn blocking(request: &Request<'_>) -> Result<Blocking, Declined> {
         }
     }
     Blocking::new(request, best)
+}
+
+/// Whether it takes such weights.
+fn takes(request: &Request<'_>) -> Result<(), Declined> {
+    match request.weights {
+        Some(facts) if !facts.all_finite => {
+            Err(Declined::because("sums of weights that are not finite say nothing"))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Kernel for Winograd {
@@ -79,9 +95,7 @@ impl Kernel for Winograd {
     }
 
     fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
-        if request.weights.is_some_and(|facts| !facts.all_finite) {
-            return Err(Declined::because("sums of weights that are not finite say nothing"));
-        }
+        takes(request)?;
         // What one form on each axis declines is declined.
         Blocking::new(request, [false; 3]).map(drop)
     }
@@ -92,6 +106,12 @@ impl Kernel for Winograd {
 
     fn cost(&self, request: &Request<'_>, _: &Variant) -> Cost {
         blocking(request).map_or(Cost::NEVER, |blocking| cost::cost(request, &blocking))
+    }
+
+    fn candidates(&self, request: &Request<'_>) -> Result<Vec<(Variant, Cost)>, Declined> {
+        takes(request)?;
+        let blocking = blocking(request)?;
+        Ok(vec![(Variant(blocking.name(request).into()), cost::cost(request, &blocking))])
     }
 
     fn prepare(

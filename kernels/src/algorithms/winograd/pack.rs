@@ -2,10 +2,12 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::axes::SubPhase;
 use super::blocking::Blocking;
+use super::forms::{Form, weights};
 use crate::error::Error;
+use crate::machine::parallel::SharedOutput;
 use crate::machine::scratch::filled_vec;
+use crate::microkernels::transpose::{Rows, transpose};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 
@@ -18,46 +20,106 @@ pub struct Pack<'a, T> {
     pub group: usize,
     pub weights: &'a [T],
     pub packed: &'a mut [T],
-    pub buffers: &'a mut Buffers,
+    pub buffers: &'a mut Buffers<T>,
 }
 
-/// Taps and points of one input channel, in turn.
-pub struct Buffers([Vec<f64>; 2]);
+/// What [`Pack`] needs beside: which taps meet which inputs, and room for one vector of output channels from one input channel.
+pub struct Buffers<T> {
+    parts: Vec<Part>,
+    /// All taps, `[tap][lanes]`, as they came and in f64; there zeros follow.
+    taps: Vec<T>,
+    wide: Vec<f64>,
+    /// What has been turned along x, y and z.
+    turned: [Vec<f64>; 2],
+    /// The points of one part, rounded.
+    points: Vec<T>,
+}
 
-impl Buffers {
+/// One sub-phase along each axis.
+struct Part {
+    /// The number of a pair with its weights, and the points before it along x.
+    pair: usize,
+    before: usize,
+    forms: [Form; 3],
+    /// The taps that the sub-phases have in common, `[z][y][x]` in the order of the inputs that they meet: numbers of rows of `wide`.
+    rows: Vec<usize>,
+}
+
+impl<T: Float> Buffers<T> {
     /// For [`Pack`].
-    pub fn new(b: &Blocking) -> Result<Self, Error> {
-        const MOST: usize = 6 * 6 * 6;
-        let buffer = || filled_vec("points of weights", MOST * b.block(), 0.0);
-        Ok(Self([buffer()?, buffer()?]))
+    pub fn new(geometry: &Geometry, b: &Blocking) -> Result<Self, Error> {
+        let taps = geometry.kernel_taps();
+        let mut parts = Vec::new();
+        let mut pairs_end = 0;
+        for (number, pair) in b.pairs.iter().enumerate() {
+            // Those that share the weights of an earlier one are packed with it.
+            if pair.weights_before < pairs_end {
+                continue;
+            }
+            pairs_end += b.pair_points(pair);
+            let mut x_end = 0;
+            for (x, before) in b.axes[2].subs.iter().zip(&b.x_before) {
+                if *before < x_end {
+                    continue;
+                }
+                x_end += x.form.points();
+                let subs = [&b.axes[0].subs[pair.subs[0]], &b.axes[1].subs[pair.subs[1]], x];
+                let row = |at: [usize; 3]| {
+                    let at = [subs[0].tap(at[0])?, subs[1].tap(at[1])?, subs[2].tap(at[2])?];
+                    Some(geometry.weight_at(0, 0, at))
+                };
+                let forms = subs.map(|sub| sub.form);
+                let [z, y, x] = forms.map(Form::taps);
+                let all = (0..z * y * x).map(|i| [i / x / y, i / x % y, i % x]);
+                let rows = all.map(|at| row(at).unwrap_or(taps)).collect();
+                parts.push(Part { pair: number, before: pair.points * before, forms, rows });
+            }
+        }
+        let most = parts.iter().map(Part::points).max().unwrap_or(0) * b.lanes;
+        let turned = || filled_vec("points of weights", most, 0.0);
+        Ok(Self {
+            parts,
+            taps: filled_vec("taps of weights", taps * b.lanes, T::default())?,
+            wide: filled_vec("taps of weights", (taps + 1) * b.lanes, 0.0)?,
+            turned: [turned()?, turned()?],
+            points: filled_vec("points of weights", most, T::default())?,
+        })
     }
 }
 
 impl<T: Float> WithSimd for Pack<'_, T> {
     type Output = ();
 
-    // Nothing here names a vector: entered for what the compiler makes of it.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { geometry, blocking: b, group, weights, packed, buffers } = self;
-        for pair in &b.pairs {
-            for block in 0..b.blocks() {
-                let first = block * b.block();
-                let width = b.vectors(first) * b.lanes;
-                let start = b.weights_at(0, pair, first);
-                for (sub, x) in b.axes[2].subs.iter().enumerate() {
-                    let subs = [&b.axes[0].subs[pair.subs[0]], &b.axes[1].subs[pair.subs[1]], x];
-                    let start = start + pair.points * b.x_before[sub] * b.padded_in() * width;
-                    for ci in 0..b.group_in {
-                        let channels = [group * b.group_in + ci, first, width.min(b.group_out - first)];
-                        gather(geometry, subs, weights, channels, width, &mut buffers.0[0]);
-                        let points = turn(subs, width, &mut buffers.0);
-                        for (point, from) in points.chunks_exact(width).enumerate() {
-                            let at = start + (point * b.padded_in() + ci) * width;
-                            for (to, from) in packed[at..at + width].iter_mut().zip(from) {
-                                *to = T::from_f64(*from);
-                            }
-                        }
+        let Buffers { parts, taps, wide, turned, points } = buffers;
+        let (lanes, kernel) = (T::lanes::<S>(), geometry.kernel_taps());
+        for channel in (0..b.group_out).step_by(lanes) {
+            let first = channel / b.block() * b.block();
+            let width = b.vectors(first) * lanes;
+            let filled = lanes.min(b.group_out - channel);
+            taps.fill(T::default());
+            for ci in 0..b.group_in {
+                let from = geometry.weight_at(group * b.group_in + ci, channel, [0; 3]);
+                let rows = Rows { output: SharedOutput::new(taps), start: 0, step: lanes };
+                // SAFETY: the taps are borrowed mutably here.
+                unsafe { transpose(simd, &weights[from..], kernel, rows, kernel, filled) };
+                // Many at a time: of one vector the compiler would make single conversions.
+                for (to, from) in wide.iter_mut().zip(&*taps) {
+                    *to = from.to_f64();
+                }
+                for part in &*parts {
+                    let turned = part.turn(simd, lanes, wide, turned);
+                    let points = &mut points[..turned.len()];
+                    for (to, from) in points.iter_mut().zip(turned) {
+                        *to = T::from_f64(*from);
+                    }
+                    let start = b.weights_at(0, &b.pairs[part.pair], first) + channel - first;
+                    let start = start + (part.before * b.padded_in() + ci) * width;
+                    let rows = packed[start..].chunks_mut(b.padded_in() * width);
+                    for (to, from) in rows.zip(points.chunks_exact(lanes)) {
+                        to[..lanes].copy_from_slice(from);
                     }
                 }
             }
@@ -65,50 +127,38 @@ impl<T: Float> WithSimd for Pack<'_, T> {
     }
 }
 
-/// The taps that three sub-phases have in common, `[z][y][x][width]`, in the order of the inputs that they meet: of one
-/// input channel and some output channels (`channels`: input, first output, how many).
-#[inline(always)]
-fn gather<T: Float>(
-    geometry: &Geometry,
-    subs: [&SubPhase; 3],
-    weights: &[T],
-    channels: [usize; 3],
-    width: usize,
-    to: &mut [f64],
-) {
-    let [ci, first, filled] = channels;
-    let [tz, ty, tx] = subs.map(|s| s.form.taps());
-    to[..tz * ty * tx * width].fill(0.0);
-    for z in 0..tz {
-        for y in 0..ty {
-            for x in 0..tx {
-                let (Some(kz), Some(ky), Some(kx)) = (subs[0].tap(z), subs[1].tap(y), subs[2].tap(x)) else {
-                    continue;
-                };
-                let from = weights[geometry.weight_at(ci, first, [kz, ky, kx])..].iter();
-                let to = &mut to[((z * ty + y) * tx + x) * width..][..filled];
-                for (to, from) in to.iter_mut().zip(from.step_by(geometry.kernel_taps())) {
-                    *to = from.to_f64();
-                }
-            }
-        }
+impl Part {
+    fn points(&self) -> usize {
+        self.forms.map(Form::points).iter().product()
     }
-}
 
-/// Taps in the first buffer to points, axis by axis from x to z; in which buffer they end is returned.
-#[inline(always)]
-fn turn<'a>(subs: [&SubPhase; 3], width: usize, buffers: &'a mut [Vec<f64>; 2]) -> &'a [f64] {
-    let [first, second] = buffers;
-    let (mut from, mut to) = (first, second);
-    let mut run = width;
-    for axis in [2, 1, 0] {
-        let form = subs[axis].form;
-        let outer: usize = subs[..axis].iter().map(|s| s.form.taps()).product();
-        for i in 0..outer {
-            form.weights(run, &from[i * form.taps() * run..], &mut to[i * form.points() * run..]);
+    /// Its points of one vector, turned axis by axis from x to z; in which buffer they end is returned.
+    #[inline(always)]
+    fn turn<'a, S: Simd>(
+        &self,
+        simd: S,
+        lanes: usize,
+        wide: &[f64],
+        [first, second]: &'a mut [Vec<f64>; 2],
+    ) -> &'a [f64] {
+        let [z, y, x] = self.forms;
+        let runs = first.chunks_exact_mut(x.points() * lanes);
+        for (taps, to) in self.rows.chunks_exact(x.taps()).zip(runs) {
+            weights(simd, x, |tap| &wide[taps[tap] * lanes..][..lanes], to);
         }
-        run *= form.points();
-        (from, to) = (to, from);
+        let (mut from, mut to) = (first, second);
+        let mut run = x.points() * lanes;
+        for (form, outer) in [(y, z.taps()), (z, 1)] {
+            // One tap is its own point.
+            if form != Form::F11 {
+                let runs = from.chunks_exact(form.taps() * run).zip(to.chunks_exact_mut(form.points() * run));
+                for (from, to) in runs.take(outer) {
+                    weights(simd, form, |tap| &from[tap * run..][..run], to);
+                }
+                (from, to) = (to, from);
+            }
+            run *= form.points();
+        }
+        &from[..run]
     }
-    &from[..run]
 }

@@ -11,7 +11,7 @@ use crate::contract::request::{Declined, Refusal, Request, Weights};
 use crate::machine::isa::Isa;
 use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
-use crate::machine::tensor::{Dtype, Tensor, TensorMut};
+use crate::machine::tensor::{Dtype, Tensor, TensorMut, all};
 use crate::microkernels::activation::activate;
 use crate::microkernels::copy::{copy, pad_groups};
 use crate::microkernels::point_tile::{PointOperands, accumulate_point};
@@ -60,17 +60,17 @@ impl<T: Float> PreparedWinograd<T> {
             Dtype::F32 => f64::from(f32::MAX) / 16.0,
             Dtype::F64 => f64::MAX / 512.0,
         };
-        // Some at a time without a branch: one by one, looking takes as long as packing.
         let beyond = |w: &T| w.to_f64().is_nan() | (w.to_f64().abs() > most);
-        let some = kernel.chunks(256).find(|some| some.iter().fold(false, |any, w| any | beyond(w)));
-        if let Some(weight) = some.and_then(|some| some.iter().find(|w| beyond(w))) {
+        if !all(kernel, |w| !beyond(w))
+            && let Some(weight) = kernel.iter().find(|w| beyond(w))
+        {
             let weight = weight.to_f64();
             return Err(
                 Declined::because(format!("a weight is {weight:e}: its points may be infinite")).into()
             );
         }
         let b = &self.blocking;
-        let mut buffers = Buffers::new(b)?;
+        let mut buffers = Buffers::new(&self.geometry, b)?;
         for (group, packed) in self.weights.chunks_exact_mut(b.group_weights().max(1)).enumerate() {
             let buffers = &mut buffers;
             let (geometry, weights) = (&self.geometry, kernel);

@@ -107,9 +107,8 @@ impl Neighbour<'_> {
             target: self.target,
             weights: WeightFacts::assumed(self.entry.key.structure),
         };
-        kernel.supports(&request).ok()?;
-        let variant = kernel.variants(&request).into_iter().next()?;
-        Some(kernel.cost(&request, &variant).nanoseconds).filter(|ns| ns.is_finite() && *ns > 0.0)
+        let (_, cost) = kernel.candidates(&request).ok()?.into_iter().next()?;
+        Some(cost.nanoseconds).filter(|ns| ns.is_finite() && *ns > 0.0)
     }
 
     fn descriptor(&self) -> Descriptor {

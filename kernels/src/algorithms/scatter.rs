@@ -29,7 +29,7 @@ impl Kernel for Scatter {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 1 }
+        Revisions { numerics: 2, speed: 1 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -1,10 +1,10 @@
 //! Activations: the same bits in every instruction set, since every operation is an IEEE add, multiply or divide (no
-//! fused multiply-add) in f64. Written for the auto-vectoriser: no branches, no calls.
+//! fused multiply-add) in the type of the values. Written for the auto-vectoriser: no branches, no calls.
 
 use pulp::Simd;
 
 use super::vector::Float;
-use crate::machine::tensor::Element;
+use crate::machine::tensor::{Dtype, Element};
 use crate::problem::epilogue::Activation;
 
 /// Applies `activation` to every value.
@@ -23,8 +23,14 @@ pub fn activate<T: Element>(activation: Activation, values: &mut [T]) {
             map(values, |x| if x < low { low } else { x });
             map(values, |x| if x > high { high } else { x });
         }
-        Activation::Sigmoid => map(values, |x| T::from_f64(sigmoid(x.to_f64()))),
-        Activation::Tanh => map(values, |x| T::from_f64(tanh(x.to_f64()))),
+        Activation::Sigmoid => match T::DTYPE {
+            Dtype::F32 => map(values, |x| T::from_f64(f64::from(single::sigmoid(x.to_f64() as f32)))),
+            Dtype::F64 => map(values, |x| T::from_f64(double::sigmoid(x.to_f64()))),
+        },
+        Activation::Tanh => match T::DTYPE {
+            Dtype::F32 => map(values, |x| T::from_f64(f64::from(single::tanh(x.to_f64() as f32)))),
+            Dtype::F64 => map(values, |x| T::from_f64(double::tanh(x.to_f64()))),
+        },
     }
 }
 
@@ -52,32 +58,56 @@ fn map<T: Copy>(values: &mut [T], f: impl Fn(T) -> T) {
     }
 }
 
-/// 1 / (1 + e⁻ˣ) from e^−|x|, so that neither end overflows.
-#[inline(always)]
-fn sigmoid(x: f64) -> f64 {
-    let (scale1, scale2, p) = exp_minus_abs(x);
-    let e = (scale1 + scale1 * p) * scale2;
-    let numerator = if x < 0.0 { e } else { 1.0 };
-    numerator / (1.0 + e)
+/// Sigmoid and hyperbolic tangent from e^−|x|, in one type: `$most` is where e^−|x| is 0 even as a subnormal number, `$high` + `$low` is
+/// ln 2 (k · `$high` is exact), and `$taylor` are the coefficients of e^r − 1 but for the first, the highest first.
+macro_rules! exponentials {
+    ($type:ident, mantissa $mantissa:literal, bias $bias:literal, $most:literal, $high:literal, $low:literal, $taylor:expr) => {
+        /// Adding it rounds to an integer, which the last bits hold then.
+        const TO_INTEGER: $type = 1.5 * (1u64 << $mantissa) as $type;
+
+        /// 1 / (1 + e⁻ˣ) from e^−|x|, so that neither end overflows.
+        #[inline(always)]
+        pub fn sigmoid(x: $type) -> $type {
+            let (scale1, scale2, p) = exp_minus_abs(x);
+            let e = (scale1 + scale1 * p) * scale2;
+            let numerator = if x < 0.0 { e } else { 1.0 };
+            numerator / (1.0 + e)
+        }
+
+        /// −t / (t + 2) with t = e^(−2|x|) − 1, exact to the last places near 0.
+        #[inline(always)]
+        pub fn tanh(x: $type) -> $type {
+            let (scale1, scale2, p) = exp_minus_abs(2.0 * x);
+            let scale = scale1 * scale2;
+            let t = scale * p + (scale - 1.0);
+            (-t / (t + 2.0)).copysign(x)
+        }
+
+        /// e^−|x| = scale1 · scale2 · (1 + p): argument reduction by ln 2 (in two parts, Cody and Waite), then the Taylor series
+        /// of e^r − 1 on |r| ≤ ln 2 / 2, cut where the next term is below a quarter of the last place of the result.
+        #[inline(always)]
+        fn exp_minus_abs(x: $type) -> ($type, $type, $type) {
+            let a = x.abs();
+            let y = -(if a > $most { $most } else { a }); // NaN stays NaN
+            let shifted = y * std::$type::consts::LOG2_E + TO_INTEGER;
+            let k = shifted - TO_INTEGER;
+            let r = (y - k * $high) - k * $low;
+            let mut p = $taylor[0];
+            for c in &$taylor[1..] {
+                p = p * r + c;
+            }
+            let p = p * (r * r) + r;
+            // 2^k in two factors, so that a subnormal result is rounded once.
+            let half = k * 0.5 + TO_INTEGER;
+            let rest = (k - (half - TO_INTEGER)) + TO_INTEGER;
+            let power = |v: $type| $type::from_bits(v.to_bits().wrapping_add($bias) << $mantissa);
+            (power(half), power(rest), p)
+        }
+    };
 }
 
-/// −t / (t + 2) with t = e^(−2|x|) − 1, exact to the last places near 0.
-#[inline(always)]
-fn tanh(x: f64) -> f64 {
-    let (scale1, scale2, p) = exp_minus_abs(2.0 * x);
-    let scale = scale1 * scale2;
-    let t = scale * p + (scale - 1.0);
-    (-t / (t + 2.0)).copysign(x)
-}
-
-/// e^−|x| = scale1 · scale2 · (1 + p): argument reduction by ln 2 (in two parts, Cody and Waite), then the Taylor series
-/// of e^r − 1 on |r| ≤ ln 2 / 2, cut where the next term is below 2⁻⁵⁵ of the result.
-#[inline(always)]
-fn exp_minus_abs(x: f64) -> (f64, f64, f64) {
-    const TO_INTEGER: f64 = 6_755_399_441_055_744.0; // 1.5 · 2⁵²: adding it rounds to an integer
-    const LN2_HIGH: f64 = 0.693_147_180_369_123_8; // 32 trailing zeros: k · LN2_HIGH is exact
-    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    const COEFFICIENTS: [f64; 12] = [
+mod double {
+    const TAYLOR: [f64; 12] = [
         1.0 / 6_227_020_800.0,
         1.0 / 479_001_600.0,
         1.0 / 39_916_800.0,
@@ -91,21 +121,12 @@ fn exp_minus_abs(x: f64) -> (f64, f64, f64) {
         1.0 / 6.0,
         1.0 / 2.0,
     ];
-    let a = x.abs();
-    let y = -(if a > 760.0 { 760.0 } else { a }); // e^−760 is 0 even as a subnormal number; NaN stays NaN
-    let shifted = y * std::f64::consts::LOG2_E + TO_INTEGER;
-    let k = shifted - TO_INTEGER;
-    let r = (y - k * LN2_HIGH) - k * LN2_LOW;
-    let mut p = COEFFICIENTS[0];
-    for c in &COEFFICIENTS[1..] {
-        p = p * r + c;
-    }
-    let p = p * (r * r) + r;
-    // 2^k in two factors, so that a subnormal result is rounded once.
-    let half = k * 0.5 + TO_INTEGER;
-    let rest = (k - (half - TO_INTEGER)) + TO_INTEGER;
-    let power = |v: f64| f64::from_bits(v.to_bits().wrapping_add(1023) << 52);
-    (power(half), power(rest), p)
+    exponentials!(f64, mantissa 52, bias 1023, 760.0, 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, TAYLOR);
+}
+
+mod single {
+    const TAYLOR: [f32; 6] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 1.0 / 2.0];
+    exponentials!(f32, mantissa 23, bias 127, 110.0, 0.693_145_75, 1.428_606_8e-6, TAYLOR);
 }
 
 #[cfg(test)]
@@ -146,7 +167,7 @@ mod tests {
                         f64::from(((v as f32).abs().next_up() - (v as f32).abs()).max(f32::from_bits(1)))
                     };
                     let error = ulps(f64::from(got[0]), reference(activation, f64::from(x)), ulp);
-                    assert!(error <= 1.0, "{activation:?}({x:e}f32) = {:e}: {error} ulp", got[0]);
+                    assert!(error <= 3.0, "{activation:?}({x:e}f32) = {:e}: {error} ulp", got[0]);
                 }
             }
         }

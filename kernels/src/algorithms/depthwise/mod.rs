@@ -37,7 +37,7 @@ impl Kernel for Depthwise {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 2 }
+        Revisions { numerics: 2, speed: 2 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -63,7 +63,7 @@ impl Kernel for OverlapSave {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 1 }
+        Revisions { numerics: 2, speed: 1 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -40,7 +40,7 @@ impl Kernel for PhaseMerged {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 2, speed: 2 }
+        Revisions { numerics: 3, speed: 2 }
     }
 
     fn guarantees(&self) -> Guarantees {

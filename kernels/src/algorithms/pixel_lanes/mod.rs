@@ -42,7 +42,7 @@ impl Kernel for PixelLanes {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 6, speed: 5 }
+        Revisions { numerics: 7, speed: 5 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -76,66 +76,65 @@ impl Box2<'_> {
     }
 }
 
-/// Weights of one group, block after block, box after box: `[window z][window y][window x][input channel][column]`. Where tiles
-/// store, as [`Reads`](crate::microkernels::phase_tile::Reads) wants them.
-pub fn pack_group<T: Float>(
-    geometry: &Geometry,
-    b: &Blocking,
-    group: usize,
-    weights: &[T],
-    packed: &mut [T],
-) {
-    let [az, ay, ax] = &*b.axes;
-    for (block, panel) in packed.chunks_exact_mut(b.panel.max(1)).enumerate() {
+/// Weights, group after group, block after block, box after box: `[window z][window y][window x][input channel][column]`. Where
+/// tiles store, as [`Reads`](crate::microkernels::phase_tile::Reads) wants them.
+pub fn pack_weights<T: Float>(geometry: &Geometry, b: &Blocking, weights: &[T], packed: &mut [T]) {
+    let (blocks, kernel) = (b.blocks(), geometry.kernel_taps());
+    for block in 0..blocks {
         let columns = Columns::new(b, block);
-        let z = &az.alone[columns.z_phase];
-        let mut to = panel.iter_mut();
-        // Of one window: the taps of its phases, then for an input channel all that it needs.
-        let taps = |[ez, ey, ex]: [i64; 3], [y_phases, x_phases]: [&Range<usize>; 2]| -> Vec<usize> {
-            let of = |rx, ry| [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
-            let at = |k: [Option<usize>; 3]| {
-                geometry.weight_at(0, 0, k.map(|t| t.expect("a run's phases have a tap")))
-            };
-            x_phases.clone().flat_map(|rx| y_phases.clone().map(move |ry| at(of(rx, ry)))).collect()
-        };
-        let kernel = geometry.kernel_taps();
-        let mut put = |ci: usize, taps: &[usize]| {
-            let first = geometry.weight_at(group * b.group_in + ci, columns.channels.start, [0; 3]);
-            for tap in taps {
-                let from = weights[first + tap..].iter().step_by(kernel);
-                for (from, to) in from.take(columns.channels.len()).zip(&mut to) {
-                    *to = *from;
-                }
-            }
-        };
-        if b.direct {
-            let y = &ay.alone[columns.y_phases.start];
-            let x = || ax.together.iter().flat_map(|run| run.all().map(|e| (e, &run.phases)));
-            for (ez, ey) in z.all().flat_map(|ez| y.all().map(move |ey| (ez, ey))) {
-                let windows: Vec<_> =
-                    x().map(|(ex, phases)| taps([ez, ey, ex], [&y.phases, phases])).collect();
-                if b.inside() {
-                    let all = windows.concat();
-                    (0..b.group_in).for_each(|ci| put(ci, &all));
-                } else {
-                    for taps in windows {
-                        (0..b.group_in).for_each(|ci| put(ci, &taps));
-                    }
-                }
-            }
-            continue;
-        }
-        for pair in columns.boxes(b) {
-            for ez in z.all() {
-                for ey in pair.y.all() {
-                    for ex in pair.x.all() {
-                        let taps = taps([ez, ey, ex], [&pair.y.phases, &pair.x.phases]);
-                        (0..b.group_in).for_each(|ci| put(ci, &taps));
+        // All groups have the same taps.
+        let steps = steps(geometry, b, &columns);
+        let panels = packed.chunks_exact_mut(b.panel.max(1)).skip(block).step_by(blocks);
+        for (group, panel) in panels.enumerate() {
+            let mut to = panel.iter_mut();
+            for taps in &steps {
+                for ci in 0..b.group_in {
+                    let ci = group * b.group_in + ci;
+                    let first = geometry.weight_at(ci, columns.channels.start, [0; 3]);
+                    for tap in taps {
+                        let from = weights[first + tap..].iter().step_by(kernel);
+                        for (from, to) in from.take(columns.channels.len()).zip(&mut to) {
+                            *to = *from;
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// The taps of every step of a block's tiles, as places in a kernel: of each the weights of all input channels follow one another.
+fn steps(geometry: &Geometry, b: &Blocking, columns: &Columns) -> Vec<Vec<usize>> {
+    let [az, ay, ax] = &*b.axes;
+    let z = &az.alone[columns.z_phase];
+    let mut steps = Vec::new();
+    // Of one window: the taps of its phases.
+    let taps = |[ez, ey, ex]: [i64; 3], [y_phases, x_phases]: [&Range<usize>; 2]| -> Vec<usize> {
+        let of = |rx, ry| [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
+        let at = |k: [Option<usize>; 3]| {
+            geometry.weight_at(0, 0, k.map(|t| t.expect("a run's phases have a tap")))
+        };
+        x_phases.clone().flat_map(|rx| y_phases.clone().map(move |ry| at(of(rx, ry)))).collect()
+    };
+    if b.direct {
+        let y = &ay.alone[columns.y_phases.start];
+        let x = || ax.together.iter().flat_map(|run| run.all().map(|e| (e, &run.phases)));
+        for (ez, ey) in z.all().flat_map(|ez| y.all().map(move |ey| (ez, ey))) {
+            let windows: Vec<_> = x().map(|(ex, phases)| taps([ez, ey, ex], [&y.phases, phases])).collect();
+            if b.inside() { steps.push(windows.concat()) } else { steps.extend(windows) }
+        }
+        return steps;
+    }
+    for pair in columns.boxes(b) {
+        for ez in z.all() {
+            for ey in pair.y.all() {
+                for ex in pair.x.all() {
+                    steps.push(taps([ez, ey, ex], [&pair.y.phases, &pair.x.phases]));
+                }
+            }
+        }
+    }
+    steps
 }
 
 /// The positions of one task: `y` and `x` of plane `z`.

@@ -8,7 +8,7 @@ use super::ahead::Ahead;
 use super::axis::PositionAxis;
 use super::blocking::Blocking;
 use super::direct::{Block, Direct, Vector};
-use super::pack::{Columns, Place, fill, pack_group};
+use super::pack::{Columns, Place, fill, pack_weights};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Declined, Refusal, Request, Weights};
 use crate::machine::isa::Isa;
@@ -105,9 +105,7 @@ impl<T: Float> Prepared for PreparedPixelLanes<T> {
         }
         let (kernel, bias) = weights.typed::<T>()?;
         let b = &self.blocking;
-        for (group, packed) in self.weights.chunks_exact_mut((b.blocks() * b.panel).max(1)).enumerate() {
-            pack_group(&self.geometry, b, group, kernel, packed);
-        }
+        pack_weights(&self.geometry, b, kernel, &mut self.weights);
         if let Some(bias) = bias {
             for (i, values) in self.bias.chunks_exact_mut(b.columns()).enumerate() {
                 let (group, columns) = (i / b.blocks(), Columns::new(b, i % b.blocks()));

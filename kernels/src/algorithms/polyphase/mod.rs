@@ -33,7 +33,7 @@ impl Kernel for Polyphase {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 3 }
+        Revisions { numerics: 2, speed: 3 }
     }
 
     fn guarantees(&self) -> Guarantees {

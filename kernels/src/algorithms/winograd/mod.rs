@@ -83,7 +83,7 @@ impl Kernel for Winograd {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 1 }
+        Revisions { numerics: 2, speed: 1 }
     }
 
     fn guarantees(&self) -> Guarantees {

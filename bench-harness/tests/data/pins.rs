@@ -15,7 +15,7 @@ pub const P2O_CONVTRANSPOSE_0: Pin = Pin {
     threads: 1,
     kernel: "scatter",
     variant: "plain",
-    numerics: 1,
+    numerics: 2,
     speed: 1,
 };
 
@@ -27,7 +27,7 @@ pub const P2O_CONVTRANSPOSE_2: Pin = Pin {
     threads: 1,
     kernel: "gemm-col2im",
     variant: "column",
-    numerics: 1,
+    numerics: 2,
     speed: 1,
 };
 

@@ -23,7 +23,7 @@ impl Kernel for Gather {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 1, speed: 1 }
+        Revisions { numerics: 2, speed: 1 }
     }
 
     fn guarantees(&self) -> Guarantees {

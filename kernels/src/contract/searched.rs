@@ -14,7 +14,10 @@ const KEPT: usize = 16;
 
 /// Answers to the last requests of a thread. They must depend on nothing but problem, type and target.
 #[derive(Debug)]
-pub struct Searched<A>(RefCell<VecDeque<(Asked, Result<A, Declined>)>>);
+pub struct Searched<A>(RefCell<VecDeque<Box<Kept<A>>>>);
+
+/// A question and its answer.
+type Kept<A> = (Asked, Result<A, Declined>);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Asked {
@@ -24,8 +27,8 @@ struct Asked {
 }
 
 impl<A: Clone> Searched<A> {
-    /// None yet.
-    pub const fn new() -> Self {
+    /// Of no request.
+    pub const fn none_yet() -> Self {
         Self(RefCell::new(VecDeque::new()))
     }
 
@@ -37,15 +40,15 @@ impl<A: Clone> Searched<A> {
     ) -> Result<A, Declined> {
         let (problem, dtype, target) = (*request.geometry.problem(), request.dtype, request.target);
         let asked = Asked { problem, dtype, target };
-        if let Some((_, answer)) = self.0.borrow().iter().find(|(kept, _)| *kept == asked) {
-            return answer.clone();
+        if let Some(kept) = self.0.borrow().iter().find(|kept| kept.0 == asked) {
+            return kept.1.clone();
         }
         let answer = search();
         let mut kept = self.0.borrow_mut();
         if kept.len() == KEPT {
             kept.pop_front();
         }
-        kept.push_back((asked, answer.clone()));
+        kept.push_back(Box::new((asked, answer.clone())));
         answer
     }
 }
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_search_is_made_once_for_each_of_the_last_requests() {
-        let searched = Searched::new();
+        let searched = Searched::none_yet();
         let mut searches = 0;
         let mut ask = |width: usize, threads: usize| {
             let spec = Spec::new(&[1, 1, width as i64], &[1, 1, 1]);

@@ -114,13 +114,15 @@ impl<T: Element> AlignedVec<T> {
 /// Asks for the pages of large memory before it is first touched: all at once they take half the time that one by one they do.
 /// Huge ones, if they fit: weights that are streamed then miss the TLB less often.
 fn ask_for_pages<T>(memory: &mut [T]) {
-    const PAGE: usize = 4 << 10;
-    const WORTH: usize = 16 * PAGE;
+    const WORTH: usize = 64 << 10;
     const HUGE: usize = 2 << 20;
     #[cfg(target_os = "linux")]
     if size_of_val(memory) >= WORTH {
-        let start = memory.as_ptr().addr().next_multiple_of(PAGE);
-        let len = (memory.as_ptr().addr() + size_of_val(memory)) / PAGE * PAGE - start;
+        // SAFETY: it asks for a number.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4 << 10).max(1);
+        let start = memory.as_ptr().addr().next_multiple_of(page);
+        let end = (memory.as_ptr().addr() + size_of_val(memory)) / page * page;
+        let len = end.saturating_sub(start);
         let advise = |advice| {
             // SAFETY: whole pages inside memory that the caller borrows mutably; neither advice changes contents, and a refusal is
             // no harm: pages then come when they are touched.

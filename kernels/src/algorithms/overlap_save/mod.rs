@@ -53,6 +53,16 @@ fn named(request: &Request<'_>, variant: &Variant) -> Result<Blocking, Declined>
     found.ok_or_else(|| Declined::because(format!("there is no variant {variant}")))
 }
 
+/// Whether it takes such weights.
+fn takes(request: &Request<'_>) -> Result<(), Declined> {
+    match request.weights {
+        Some(facts) if !facts.all_finite => {
+            Err(Declined::because("a spectrum of weights that are not finite says nothing"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Kernel for OverlapSave {
     fn name(&self) -> &'static str {
         "fft-overlap-save"
@@ -75,9 +85,7 @@ impl Kernel for OverlapSave {
     }
 
     fn supports(&self, request: &Request<'_>) -> Result<(), Declined> {
-        if request.weights.is_some_and(|facts| !facts.all_finite) {
-            return Err(Declined::because("a spectrum of weights that are not finite says nothing"));
-        }
+        takes(request)?;
         Blocking::all(request).map(drop)
     }
 
@@ -88,6 +96,13 @@ impl Kernel for OverlapSave {
 
     fn cost(&self, request: &Request<'_>, variant: &Variant) -> Cost {
         named(request, variant).map_or(Cost::NEVER, |b| b.cost(request, request.target.threads))
+    }
+
+    fn candidates(&self, request: &Request<'_>) -> Result<Vec<(Variant, Cost)>, Declined> {
+        takes(request)?;
+        let with_cost =
+            |b: &Blocking| (Variant(b.name(request).into()), b.cost(request, request.target.threads));
+        Ok(Blocking::all(request)?.iter().map(with_cost).collect())
     }
 
     fn prepare(

@@ -89,8 +89,10 @@ pub struct Blocking {
 impl Blocking {
     /// The fastest by the prediction.
     pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
-        thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::new() });
-        SEARCHED.with(|searched| searched.answer(request, || Self::search(request)))
+        thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::none_yet() });
+        // While a thread ends there is no memory.
+        let kept = SEARCHED.try_with(|searched| searched.answer(request, || Self::search(request)));
+        kept.unwrap_or_else(|_| Self::search(request))
     }
 
     fn search(request: &Request<'_>) -> Result<Self, Declined> {

@@ -82,59 +82,75 @@ pub fn pack_weights<T: Float>(geometry: &Geometry, b: &Blocking, weights: &[T], 
     let (blocks, kernel) = (b.blocks(), geometry.kernel_taps());
     for block in 0..blocks {
         let columns = Columns::new(b, block);
+        let (first, channels) = (columns.channels.start, columns.channels.len());
+        let mut done = 0;
         // All groups have the same taps.
-        let steps = steps(geometry, b, &columns);
-        let panels = packed.chunks_exact_mut(b.panel.max(1)).skip(block).step_by(blocks);
-        for (group, panel) in panels.enumerate() {
-            let mut to = panel.iter_mut();
-            for taps in &steps {
-                for ci in 0..b.group_in {
-                    let ci = group * b.group_in + ci;
-                    let first = geometry.weight_at(ci, columns.channels.start, [0; 3]);
+        each_step(geometry, b, &columns, |taps| {
+            let len = b.group_in * taps.len() * channels;
+            for group in 0..b.groups {
+                let start = (group * blocks + block) * b.panel + done;
+                let mut to = packed[start..start + len].iter_mut();
+                for ci in group * b.group_in..(group + 1) * b.group_in {
+                    let first = geometry.weight_at(ci, first, [0; 3]);
                     for tap in taps {
                         let from = weights[first + tap..].iter().step_by(kernel);
-                        for (from, to) in from.take(columns.channels.len()).zip(&mut to) {
+                        for (from, to) in from.take(channels).zip(&mut to) {
                             *to = *from;
                         }
                     }
                 }
             }
-        }
+            done += len;
+        });
     }
 }
 
-/// The taps of every step of a block's tiles, as places in a kernel: of each the weights of all input channels follow one another.
-fn steps(geometry: &Geometry, b: &Blocking, columns: &Columns) -> Vec<Vec<usize>> {
+/// Visits the taps of every step of a block's tiles, as places in a kernel: of each the weights of all input channels follow one
+/// another.
+fn each_step(geometry: &Geometry, b: &Blocking, columns: &Columns, mut visit: impl FnMut(&[usize])) {
     let [az, ay, ax] = &*b.axes;
     let z = &az.alone[columns.z_phase];
-    let mut steps = Vec::new();
     // Of one window: the taps of its phases.
-    let taps = |[ez, ey, ex]: [i64; 3], [y_phases, x_phases]: [&Range<usize>; 2]| -> Vec<usize> {
-        let of = |rx, ry| [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
-        let at = |k: [Option<usize>; 3]| {
-            geometry.weight_at(0, 0, k.map(|t| t.expect("a run's phases have a tap")))
-        };
-        x_phases.clone().flat_map(|rx| y_phases.clone().map(move |ry| at(of(rx, ry)))).collect()
+    let add = |steps: &mut Vec<usize>, [ez, ey, ex]: [i64; 3], [y_phases, x_phases]: [&Range<usize>; 2]| {
+        for rx in x_phases.clone() {
+            for ry in y_phases.clone() {
+                let taps = [az.tap(columns.z_phase, ez), ay.tap(ry, ey), ax.tap(rx, ex)];
+                let taps = taps.map(|tap| tap.expect("a run's phases have a tap"));
+                steps.push(geometry.weight_at(0, 0, taps));
+            }
+        }
     };
+    let mut taps = Vec::new();
     if b.direct {
         let y = &ay.alone[columns.y_phases.start];
-        let x = || ax.together.iter().flat_map(|run| run.all().map(|e| (e, &run.phases)));
         for (ez, ey) in z.all().flat_map(|ez| y.all().map(move |ey| (ez, ey))) {
-            let windows: Vec<_> = x().map(|(ex, phases)| taps([ez, ey, ex], [&y.phases, phases])).collect();
-            if b.inside() { steps.push(windows.concat()) } else { steps.extend(windows) }
+            for run in &ax.together {
+                for ex in run.all() {
+                    add(&mut taps, [ez, ey, ex], [&y.phases, &run.phases]);
+                    if !b.inside() {
+                        visit(&taps);
+                        taps.clear();
+                    }
+                }
+            }
+            if b.inside() {
+                visit(&taps);
+                taps.clear();
+            }
         }
-        return steps;
+        return;
     }
     for pair in columns.boxes(b) {
         for ez in z.all() {
             for ey in pair.y.all() {
                 for ex in pair.x.all() {
-                    steps.push(taps([ez, ey, ex], [&pair.y.phases, &pair.x.phases]));
+                    add(&mut taps, [ez, ey, ex], [&pair.y.phases, &pair.x.phases]);
+                    visit(&taps);
+                    taps.clear();
                 }
             }
         }
     }
-    steps
 }
 
 /// The positions of one task: `y` and `x` of plane `z`.

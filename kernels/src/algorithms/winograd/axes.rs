@@ -110,6 +110,13 @@ pub struct Axis {
 }
 
 impl Axis {
+    /// For each sub-phase the first that has the same weights.
+    pub fn first_with_weights(&self) -> Vec<usize> {
+        let first =
+            |sub| self.subs.iter().position(|other| other.has_weights_of(sub)).expect("it has its own");
+        self.subs.iter().map(first).collect()
+    }
+
     /// Declines where a form is missing, and where an output meets no input: its error would have no bound. `mixed`: phases may
     /// be cut into parts of two forms.
     pub fn new(axis: &AxisGeometry, mixed: bool) -> Result<Self, Declined> {

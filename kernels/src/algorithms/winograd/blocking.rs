@@ -132,10 +132,11 @@ impl Blocking {
         let padded_in = p.group_in().next_multiple_of(lanes);
         let x = &axes[2];
         let (mut x_before, mut x_points) = (Vec::with_capacity(x.subs.len()), 0);
+        let [z_first, y_first, x_first] = axes.each_ref().map(Axis::first_with_weights);
         for (i, sub) in x.subs.iter().enumerate() {
-            let same = x.subs[..i].iter().position(|other| other.has_weights_of(sub));
-            x_before.push(same.map_or(x_points, |same| x_before[same]));
-            x_points += if same.is_some() { 0 } else { sub.form.points() };
+            let shared = x_first[i] < i;
+            x_before.push(if shared { x_before[x_first[i]] } else { x_points });
+            x_points += if shared { 0 } else { sub.form.points() };
         }
 
         // Along x as much of a row as the cache allows, in equal parts; then as many rows.
@@ -160,16 +161,14 @@ impl Blocking {
         };
         let mut weights = 0;
         for i in 0..pairs.len() {
-            let (before, rest) = pairs.split_at_mut(i);
-            let pair = &mut rest[0];
+            let [z, y] = pairs[i].subs;
+            let first = z_first[z] * axes[1].subs.len() + y_first[y];
+            let before = if first < i { pairs[first].weights_before } else { weights };
+            let pair = &mut pairs[i];
             let most = room / (pair.points * points_of(x_step));
             pair.step = equal_parts(pair.rows, most.max(1));
-            let alike = |other: &&Pair| {
-                (0..2).all(|a| axes[a].subs[other.subs[a]].has_weights_of(&axes[a].subs[pair.subs[a]]))
-            };
-            let same = before.iter().find(alike).map(|other| other.weights_before);
-            pair.weights_before = same.unwrap_or(weights);
-            weights += if same.is_some() { 0 } else { pair.points * x_points };
+            pair.weights_before = before;
+            weights += if first < i { 0 } else { pair.points * x_points };
         }
 
         let first = x.subs.iter().map(|s| s.first_input).min().unwrap_or(0);

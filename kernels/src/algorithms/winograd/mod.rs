@@ -38,8 +38,10 @@ pub struct Winograd;
 /// The sizes of the cheapest way: with two forms on an axis or with one. Forms round differently, so the way is the one that
 /// is cheapest on one thread, for any number of them.
 fn blocking(request: &Request<'_>) -> Result<Blocking, Declined> {
-    thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::new() });
-    SEARCHED.with(|searched| searched.answer(request, || search(request)))
+    thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::none_yet() });
+    // While a thread ends there is no memory.
+    let kept = SEARCHED.try_with(|searched| searched.answer(request, || search(request)));
+    kept.unwrap_or_else(|_| search(request))
 }
 
 fn search(request: &Request<'_>) -> Result<Blocking, Declined> {

@@ -13,7 +13,7 @@ use crate::problem::geometry::Geometry;
 
 /// Weights of one group, in the order in which tiles read them:
 /// `[pair][channel block][sub-phase x][point z][point y][point x][input channel][channel of the block]`.
-/// Computed in f64, rounded once.
+/// Pairs and sub-phases with equal weights lie there once. Computed in f64, rounded once.
 pub struct Pack<'a, T> {
     pub geometry: &'a Geometry,
     pub blocking: &'a Blocking,

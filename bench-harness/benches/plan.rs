@@ -11,6 +11,12 @@ use tconv_bench::data;
 use tconv_bench::workloads;
 
 fn main() {
+    // Else the allocator would keep large memory that is freed, and no copy but the first would go into fresh memory.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it changes a setting of the allocator, before other threads run.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
     let mut criterion = Criterion::default()
         .without_plots()
         .warm_up_time(Duration::from_millis(100))

@@ -56,6 +56,16 @@ fn special_problems() -> Vec<Problem> {
         make(2, 64, 34, 2, &[cropped(5, 3, 2, 0, 1), cropped(9, 4, 2, 1, 1)]),
         make(1, 33, 17, 1, &[cropped(4, 5, 2, 2, 1), Axis { dilation: 2, ..cropped(8, 5, 1, 4, 4) }]),
         make(1, 32, 3, 1, &[cropped(2, 2, 1, 0, 0), cropped(3, 4, 2, 1, 1), cropped(2, 6, 3, 2, 1)]),
+        make(1, 800, 2, 1, &[cropped(5, 4, 2, 1, 1), cropped(21, 4, 2, 1, 1)]), // few tiles fit a block
+        // Sums beyond the level-1 cache; many phases side by side.
+        make(
+            1,
+            7,
+            5,
+            1,
+            &[Axis { dilation: 2, ..Axis::new(6, 3, 1) }, Axis { dilation: 2, ..Axis::new(56, 3, 1) }],
+        ),
+        make(1, 40, 1, 1, &[cropped(75, 20, 10, 3, 1)]),
         // Long enough for spectra: four taps with crops, seven in groups (channels first alone), stride 1 (channels last alone),
         // windows that no input reaches, and three taps in some phases where others have two.
         make(2, 18, 2, 1, &[cropped(40, 64, 16, 24, 25)]),

@@ -6,7 +6,11 @@ use std::any::TypeId;
 
 use pulp::Simd;
 
+use super::strips::gather_strips;
 use super::vector::Float;
+
+/// Rows that turn together.
+const TOGETHER: usize = 8;
 
 /// Writes `S·count` elements; row `s` starts at `from[s · step]` and holds at least `count` elements.
 ///
@@ -20,7 +24,6 @@ pub fn interleave<T: Float, S: Simd>(
     count: usize,
     to: &mut [T],
 ) {
-    let _ = simd;
     assert!(to.len() == strides * count && from.len() >= (strides - 1) * step + count);
     let lanes = T::lanes::<S>();
     let mut done = 0;
@@ -59,6 +62,21 @@ pub fn interleave<T: Float, S: Simd>(
                 unsafe { three(from.as_ptr().add(at).cast(), step, to.as_mut_ptr().add(3 * at).cast()) };
                 done = at + lanes;
             }
+        }
+        5.. => {
+            // A few rows at a time turn in registers.
+            let mut first = 0;
+            while first < strides {
+                let some = (strides - first).min(TOGETHER);
+                let rows: [usize; TOGETHER] = std::array::from_fn(|r| (first + r) * step);
+                // SAFETY: strip `i` is `to[strides · i + first..][..some]`, inside `to`.
+                unsafe {
+                    let to = to.as_mut_ptr().add(first);
+                    gather_strips(simd, from, &rows[..some], to, strides, count);
+                }
+                first += some;
+            }
+            return;
         }
         _ => {}
     }
@@ -329,7 +347,7 @@ mod tests {
     #[test]
     fn interleaves_every_size_in_every_instruction_set() {
         for isa in Isa::available() {
-            for strides in 1..7 {
+            for strides in 1..19 {
                 for count in [1, 2, 4, 5, 8, 15, 16, 17, 33, 64] {
                     isa.enter(Check::<f32>(std::marker::PhantomData, strides, count));
                     isa.enter(Check::<f64>(std::marker::PhantomData, strides, count));

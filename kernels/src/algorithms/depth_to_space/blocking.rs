@@ -19,6 +19,9 @@ const BLOCK_BYTES: usize = 384 << 10;
 const PANEL_ROW: usize = 256;
 /// Such a panel (bytes): it stays in the level-2 cache beside the next one, and is read for each tile of weights.
 const PANEL_BYTES: usize = 64 << 10;
+/// The same of four phases in long vectors: what a tile writes lies far apart, and more of it together is worth more.
+const WIDE_PANEL_ROW: usize = 1024;
+const WIDE_PANEL_BYTES: usize = 256 << 10;
 /// Tiles side by side that share a panel, at most.
 pub const MOST_SHARING: usize = 4;
 /// Tiles of weights, at most: beyond it the kernel declines.
@@ -151,8 +154,12 @@ impl Blocking {
         while panel(self.vectors) > SLOT_BYTES {
             self.vectors -= 1;
         }
-        let sharing = (PANEL_ROW / (self.vectors * self.lanes * size)).clamp(1, MOST_SHARING);
-        let fits = |&wide: &usize| panel(wide) <= PANEL_BYTES;
+        let (row, bytes) = match (stride, self.lanes * size) {
+            (4, 64) => (WIDE_PANEL_ROW, WIDE_PANEL_BYTES),
+            _ => (PANEL_ROW, PANEL_BYTES),
+        };
+        let sharing = (row / (self.vectors * self.lanes * size)).clamp(1, MOST_SHARING);
+        let fits = |&wide: &usize| panel(wide) <= bytes;
         self.wide = (1..=sharing).rev().map(|n| n * self.vectors).find(fits).unwrap_or(self.vectors);
         self.ahead = 2 * panel(self.wide) <= SLOT_BYTES;
         Ok(())

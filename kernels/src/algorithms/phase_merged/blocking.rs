@@ -11,6 +11,9 @@ use crate::problem::geometry::Phase;
 
 /// Packed input of one task, at most (bytes): it shares the level-2 cache with the weights of one panel.
 const SLAB_BYTES: usize = 384 << 10;
+/// The same where weights are so many (bytes) that each task has to fetch them from far away: fewer tasks are worth more.
+const SLAB_BYTES_BESIDE_HEAVY: usize = 768 << 10;
+const HEAVY_BYTES: usize = 8 << 20;
 /// Sums of one chunk of output rows, at most (bytes): it stays in the level-1 cache.
 const SUMS_BYTES: usize = 24 << 10;
 /// Weights of one pass, and of the panels and phases that take turns, at most (bytes): they stay in the level-2 cache.
@@ -90,11 +93,14 @@ impl Blocking {
                 * spread(axes[2].span(axes[2].step, None), size)
                 * p.group_in()
         };
+        let taps: usize = axes[..2].iter().map(AxisBlocks::taps).product::<usize>() * x.taps;
+        let weights = columns.vectors() * lanes * p.group_in() * taps * size;
+        let slab_bytes = if weights < HEAVY_BYTES { SLAB_BYTES } else { SLAB_BYTES_BESIDE_HEAVY };
         let most = SUMS_BYTES / (panel * size);
         axes[2].step = equal_parts(axes[2].positions, most.max(pixels));
         for a in [0, 1, 2] {
             let least = if a == 2 { 4 * pixels } else { 1 };
-            while slab(&axes) * size > SLAB_BYTES && axes[a].step > least {
+            while slab(&axes) * size > slab_bytes && axes[a].step > least {
                 axes[a].step = equal_parts(axes[a].positions, axes[a].step.div_ceil(2));
             }
         }

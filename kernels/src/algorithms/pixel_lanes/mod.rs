@@ -19,12 +19,11 @@ use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
 use crate::machine::roofs::Roofs;
 use crate::machine::tensor::Dtype;
+use crate::microkernels::pixel_tile::max_columns;
 
 use blocking::Blocking;
 use run::PreparedPixelLanes;
 
-/// Phases along x of which at least one output channel fits a tile in every instruction set.
-const MOST_PHASES: usize = 6;
 /// Phases along the other axes: each is a column block of its own.
 const MOST_ROW_PHASES: usize = 64;
 
@@ -99,8 +98,9 @@ fn takes(request: &Request<'_>) -> Result<(), Declined> {
         }
     }
     let stride = request.geometry.problem().axes()[2].stride;
-    if stride > MOST_PHASES {
-        return Err(Declined::because(format!("{stride} phases along x: a tile takes {MOST_PHASES}")));
+    let most = max_columns(request.target.isa.registers());
+    if stride > most {
+        return Err(Declined::because(format!("{stride} phases along x: a tile takes {most}")));
     }
     if let Some(a) = request.geometry.problem().axes().iter().find(|a| a.stride > MOST_ROW_PHASES) {
         return Err(Declined::because(format!("{} phases: at most {MOST_ROW_PHASES}", a.stride)));

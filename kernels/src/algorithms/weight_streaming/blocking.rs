@@ -6,8 +6,10 @@ use crate::microkernels::slab::equal_parts;
 use crate::microkernels::small_tile::{MOST_PIXELS, MOST_ROWS, exists, has_masks};
 use crate::problem::problem::Layout;
 
-/// Sums of one block of output channels, at most (bytes): beyond the level-1 cache, reading them again costs what is saved.
+/// Sums of one block of output channels of several images, at most (bytes): they stay in the level-1 cache.
 const SUMS_BYTES: usize = 32 << 10;
+/// The same of one image: in the level-2 cache reading them again costs more, but less than heavy weights that come again.
+const IMAGE_SUMS_BYTES: usize = 128 << 10;
 /// Packed input, at most (bytes): it shares the level-2 cache with a pass of weights.
 const INPUT_BYTES: usize = 1 << 20;
 /// Weights of one pass, at most (bytes).
@@ -78,9 +80,9 @@ impl Blocking {
 
         let least = if registers < 32 { 2 } else { 1 };
         let pixel_bytes = least * lanes * size;
-        if outputs > SUMS_BYTES / pixel_bytes {
+        if outputs > IMAGE_SUMS_BYTES / pixel_bytes {
             return Err(Declined::because(format!(
-                "not a small image: the sums of {outputs} outputs need {} bytes, {SUMS_BYTES} are allowed",
+                "not a small image: the sums of {outputs} outputs need {} bytes, {IMAGE_SUMS_BYTES} are allowed",
                 outputs as u128 * pixel_bytes as u128
             )));
         }
@@ -206,6 +208,11 @@ impl Blocking {
         let all = of_axis(0) * of_axis(1) * of_axis(2);
         let products = (self.batch * self.group_in * self.groups * self.padded_out()) as u128;
         products * (all - pairs.min(all)) * 3 / (10 * self.vectors as u128)
+    }
+
+    /// Time of the work over that with sums in the level-1 cache. Fitted.
+    pub fn far_sums(&self, request: &Request<'_>) -> f64 {
+        if self.sums * request.dtype.size() > SUMS_BYTES * self.vectors { 1.15 } else { 1.0 }
     }
 
     /// Sums of the largest tile, in vectors.

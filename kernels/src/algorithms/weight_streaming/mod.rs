@@ -67,7 +67,7 @@ impl Kernel for WeightStreaming {
             + 9.0 * b.tap_runs(request)
             + per_output / b.lanes as f64 * g.output_len() as f64
             + 0.4 * b.packed_inputs(request) as f64;
-        let work = work * b.split_tiles() / b.threads as f64;
+        let work = work * b.split_tiles() * b.far_sums(request) / b.threads as f64;
         // The weights of a pass arrive while the one before computes; inputs and outputs do not.
         let images = (g.input_len() + g.output_len()) as f64;
         let weights = g.compulsory_elements() as f64 - images;

@@ -11,6 +11,8 @@ use crate::microkernels::tile::max_pixels;
 /// Points of the inputs of one block, and of its sums, at most (bytes): they stay in the level-2 cache while the weights
 /// stream by.
 const BLOCK_BYTES: usize = 800 << 10;
+/// The same where fewer tiles than a register tile takes would fit: each point's weights are then read for too few.
+const LARGE_BLOCK_BYTES: usize = 1200 << 10;
 /// Scratch of one worker, at most (bytes).
 const SCRATCH_BYTES: usize = 2 << 20;
 /// Fewer input channels than this decline: the transforms would cost more than the products that they save, and the error
@@ -141,7 +143,6 @@ impl Blocking {
 
         // Along x as much of a row as the cache allows, in equal parts; then as many rows.
         let block = VECTORS.min(p.group_out().div_ceil(lanes)) * lanes;
-        let room = BLOCK_BYTES / size / (padded_in + 2 * block);
         let points_of = |outputs: usize| -> usize {
             x.subs.iter().map(|s| s.form.points() * s.tiles.min(outputs / s.form.outputs())).sum()
         };
@@ -155,18 +156,33 @@ impl Blocking {
         }
         let most_points = pairs.iter().map(|pair| pair.points).max().unwrap_or(1);
         let units = x.longest.div_ceil(x.unit);
-        let x_step = match room / most_points {
+        let pixels = max_pixels(request.target.isa.registers());
+        let x_step_in = |room: usize| match room / most_points {
             room if points_of(units * x.unit) <= room => units * x.unit,
             room => x.unit * equal_parts(units, (room / points_of(x.unit)).max(1)),
         };
+        let rows_in = |room: usize, x_step: usize, pair: &Pair| {
+            equal_parts(pair.rows, (room / (pair.points * points_of(x_step))).max(1))
+        };
+        // Tiles of a point in a block.
+        let together = |room: usize| {
+            let x_step = x_step_in(room);
+            let tiles = points_of(x_step) / x.subs.iter().map(|s| s.form.points()).sum::<usize>().max(1);
+            pairs.iter().map(|pair| rows_in(room, x_step, pair) * tiles).min().unwrap_or(0)
+        };
+        let room_of = |bytes: usize| bytes / size / (padded_in + 2 * block);
+        let room = match room_of(BLOCK_BYTES) {
+            room if together(room) < pixels => room_of(LARGE_BLOCK_BYTES),
+            room => room,
+        };
+        let x_step = x_step_in(room);
         let mut weights = 0;
         for i in 0..pairs.len() {
             let [z, y] = pairs[i].subs;
             let first = z_first[z] * axes[1].subs.len() + y_first[y];
             let before = if first < i { pairs[first].weights_before } else { weights };
             let pair = &mut pairs[i];
-            let most = room / (pair.points * points_of(x_step));
-            pair.step = equal_parts(pair.rows, most.max(1));
+            pair.step = rows_in(room, x_step, pair);
             pair.weights_before = before;
             weights += if first < i { 0 } else { pair.points * x_points };
         }
@@ -180,7 +196,7 @@ impl Blocking {
         Self {
             lanes,
             line: CACHE_LINE / size,
-            pixels: max_pixels(request.target.isa.registers()),
+            pixels,
             group_in: p.group_in(),
             group_out: p.group_out(),
             groups: p.groups(),

@@ -28,7 +28,7 @@ const DECLINES: &[(&str, usize)] = &[
     ("depth-to-space", 227),
     ("separable", 268),
     ("depthwise", 185),
-    ("weight-streaming", 22),
+    ("weight-streaming", 16),
     ("winograd-polyphase", 269),
     ("fft-overlap-save", 281),
 ];

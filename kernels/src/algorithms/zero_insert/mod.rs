@@ -19,7 +19,7 @@ use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weight
 use crate::machine::roofs::Roofs;
 use crate::machine::scratch;
 use crate::machine::tensor::{Dtype, Tensor};
-use crate::microkernels::matmul::CALL_NS;
+use crate::microkernels::matmul::{CALL_NS, packing_ns};
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
@@ -88,7 +88,14 @@ impl Kernel for ZeroInsert {
         };
         let share = 0.8 * part(p.group_out() as f64, narrow) * part(blocks.depth as f64, 12.0);
         let fill = 4.0 * (patches * request.dtype.size() as u128) as f64 / roofs.l2;
-        let work = roofs.compute_ns(multiply_adds, share) + fill + CALL_NS * blocks.tasks as f64;
+        // Of its packing, that of the weights: they are the left factor or the right one.
+        let [channels, depth] = [p.group_out(), blocks.depth].map(|size| size as f64);
+        let packing = match p.layout() {
+            Layout::Nchw => packing_ns(channels, depth, 0.0),
+            Layout::Nhwc => packing_ns(0.0, depth, channels),
+        };
+        let calls = (CALL_NS + packing) * blocks.tasks as f64;
+        let work = roofs.compute_ns(multiply_adds, share) + fill + calls;
         Cost {
             nanoseconds: work / blocks.slots.max(1) as f64
                 + roofs.dram_ns((g.output_len() * request.dtype.size()) as f64),

@@ -26,6 +26,8 @@ const SUMS_BYTES: usize = 20 << 10;
 const PASS_BYTES: usize = 40 << 10;
 /// Scratch of one thread, at most (bytes): beyond it the kernel declines.
 const SLOT_BYTES: usize = 2 << 20;
+/// Vectors of a part of a row that is not cut further to fit these.
+const NARROW: usize = 16;
 /// Parts of a row that are tried.
 const PARTS: [usize; 8] = [1, 2, 3, 4, 6, 8, 16, 64];
 
@@ -209,6 +211,10 @@ impl Blocking {
         let mut rows = rows_within(SMALL_SLAB_BYTES);
         if rows < 4 * y.halo().max(1) {
             rows = rows_within(SLAB_BYTES);
+        }
+        if rows == 1 && slab(1) * size > SLAB_BYTES && width > NARROW * lanes {
+            // Another part of the row fits.
+            return None;
         }
         let running = whole && pitch < width.next_multiple_of(lanes);
         if form == Form::Running && !running {

@@ -212,8 +212,9 @@ impl Blocking {
         if rows < 4 * y.halo().max(1) {
             rows = rows_within(SLAB_BYTES);
         }
-        if rows == 1 && slab(1) * size > SLAB_BYTES && width > NARROW * lanes {
-            // Another part of the row fits.
+        let last = parts == PARTS[PARTS.len() - 1];
+        if !last && rows == 1 && slab(1) * size > SLAB_BYTES && width > NARROW * lanes {
+            // A smaller part of the row comes nearer to it.
             return None;
         }
         let running = whole && pitch < width.next_multiple_of(lanes);

@@ -111,11 +111,15 @@ impl Blocking {
         if !axes.iter().any(Axis::saves) {
             return Err(Declined::because("every phase has one tap: there is no product to save"));
         }
-        let mut blocking = Self::with(request, axes);
+        let size = request.dtype.size();
+        let mut blocking = Self::with(request, axes.clone(), LARGE_BLOCK_BYTES);
+        if blocking.slot() * size > SCRATCH_BYTES {
+            blocking = Self::with(request, axes, BLOCK_BYTES);
+        }
         if mixed[2] && blocking.x_blocks > 1 {
             return Err(Declined::because("parts of different forms along x lie in different blocks"));
         }
-        let bytes = blocking.slot() * request.dtype.size();
+        let bytes = blocking.slot() * size;
         if bytes > SCRATCH_BYTES {
             return Err(Declined::because(format!(
                 "needs {bytes} bytes of scratch: the limit is {SCRATCH_BYTES}"
@@ -126,8 +130,8 @@ impl Blocking {
         Ok(blocking)
     }
 
-    /// For these axes.
-    fn with(request: &Request<'_>, axes: [Axis; 3]) -> Self {
+    /// For these axes; blocks are `most` bytes, at most, where a register tile would not fill.
+    fn with(request: &Request<'_>, axes: [Axis; 3], most: usize) -> Self {
         let p = request.geometry.problem();
         let size = request.dtype.size();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
@@ -172,7 +176,7 @@ impl Blocking {
         };
         let room_of = |bytes: usize| bytes / size / (padded_in + 2 * block);
         let room = match room_of(BLOCK_BYTES) {
-            room if together(room) < pixels => room_of(LARGE_BLOCK_BYTES),
+            room if together(room) < pixels => room_of(most),
             room => room,
         };
         let x_step = x_step_in(room);

@@ -130,8 +130,8 @@ impl Blocking {
         Ok(blocking)
     }
 
-    /// For these axes; blocks are `most` bytes, at most, where a register tile would not fill.
-    fn with(request: &Request<'_>, axes: [Axis; 3], most: usize) -> Self {
+    /// For these axes; blocks are `large` (bytes, at most) where a register tile would not fill.
+    fn with(request: &Request<'_>, axes: [Axis; 3], large: usize) -> Self {
         let p = request.geometry.problem();
         let size = request.dtype.size();
         let lanes = request.target.isa.f32_lanes() * 4 / size;
@@ -176,7 +176,7 @@ impl Blocking {
         };
         let room_of = |bytes: usize| bytes / size / (padded_in + 2 * block);
         let room = match room_of(BLOCK_BYTES) {
-            room if together(room) < pixels => room_of(most),
+            room if together(room) < pixels => room_of(large),
             room => room,
         };
         let x_step = x_step_in(room);

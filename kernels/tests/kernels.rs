@@ -56,7 +56,9 @@ fn special_problems() -> Vec<Problem> {
         make(2, 64, 34, 2, &[cropped(5, 3, 2, 0, 1), cropped(9, 4, 2, 1, 1)]),
         make(1, 33, 17, 1, &[cropped(4, 5, 2, 2, 1), Axis { dilation: 2, ..cropped(8, 5, 1, 4, 4) }]),
         make(1, 32, 3, 1, &[cropped(2, 2, 1, 0, 0), cropped(3, 4, 2, 1, 1), cropped(2, 6, 3, 2, 1)]),
-        make(1, 800, 2, 1, &[cropped(5, 4, 2, 1, 1), cropped(21, 4, 2, 1, 1)]), // few tiles fit a block
+        make(1, 256, 2, 1, &[cropped(16, 4, 2, 1, 1); 2]), // few tiles fit a block
+        make(1, 600, 1, 1, &[cropped(400, 4, 2, 1, 1)]),   // packed rows beyond the caches
+        make(1, 2, 3, 1, &[cropped(2, 1, 5, 1, 1)]),       // no tap meets an output
         // Sums beyond the level-1 cache; many phases side by side.
         make(
             1,
@@ -297,6 +299,37 @@ fn every_kernel_is_right_everywhere_f32() {
 #[test]
 fn every_kernel_is_right_everywhere_f64() {
     right_everywhere::<f64>();
+}
+
+/// Whatever a kernel takes, it predicts a time for: a number, or the order of kernels is none.
+#[test]
+fn every_prediction_is_a_time() {
+    let isas = isas();
+    for problem in special_problems().into_iter().chain(problems(7, 100)) {
+        for layout in Layout::ALL {
+            let geometry = Geometry::new(&problem.with_layout(layout)).unwrap();
+            for (&isa, threads) in isas.iter().flat_map(|isa| [(isa, 1), (isa, 2)]) {
+                let request = Request {
+                    geometry: &geometry,
+                    dtype: Dtype::F32,
+                    epilogue: Epilogue::BIAS,
+                    accuracy: Accuracy::Normwise,
+                    target: Target { isa, threads },
+                    weights: None,
+                };
+                for kernel in Registry::builtin().iter() {
+                    for (variant, cost) in kernel.candidates(&request).unwrap_or_default() {
+                        let ns = cost.nanoseconds;
+                        assert!(
+                            ns.is_finite() && ns >= 0.0,
+                            "{} {variant}: {ns} for {problem:?}",
+                            kernel.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// New weights in an old plan give what a new plan gives, to the bit.

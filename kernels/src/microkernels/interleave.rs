@@ -1,6 +1,7 @@
 //! Interleaving of S rows into one: `to[S·i + s] = from[s][i]`. Puts the stride phases of an output row side by side.
 //!
-//! Two rows take one shuffle for each output vector, four rows two; pulp has no such shuffle: std::arch behind one function.
+//! Two rows take one shuffle for each output vector, four rows two; pulp has no such shuffle: std::arch behind one function. Many
+//! rows are strips, gathered eight at a time.
 
 use std::any::TypeId;
 
@@ -25,6 +26,9 @@ pub fn interleave<T: Float, S: Simd>(
     to: &mut [T],
 ) {
     assert!(to.len() == strides * count && from.len() >= (strides - 1) * step + count);
+    if count == 0 {
+        return;
+    }
     let lanes = T::lanes::<S>();
     let mut done = 0;
     match strides {
@@ -69,7 +73,8 @@ pub fn interleave<T: Float, S: Simd>(
             while first < strides {
                 let some = (strides - first).min(TOGETHER);
                 let rows: [usize; TOGETHER] = std::array::from_fn(|r| (first + r) * step);
-                // SAFETY: strip `i` is `to[strides · i + first..][..some]`, inside `to`.
+                // SAFETY: strip `i` is `to[strides · i + first..][..some]`, inside `to`, which is borrowed mutably; strips of one call
+                // do not overlap.
                 unsafe {
                     let to = to.as_mut_ptr().add(first);
                     gather_strips(simd, from, &rows[..some], to, strides, count);

@@ -74,9 +74,14 @@ impl Kernel for GemmCol2im {
         // written and read; every entry is added at a place of its own, and channels-last every run of
         // channels costs four nanoseconds more. Fitted to timings of four kinds of machines, within a factor of 1.5 for most.
         let part = |size: usize, half: f64| size as f64 / (size as f64 + half);
-        let (rows, plane) = (split.width * split.taps, g.input_plane());
+        // One at least: a share of nothing would be no number.
+        let (rows, plane) = ((split.width * split.taps).max(1), g.input_plane());
         let share = 0.9 * part(p.group_in(), 8.0) * part(plane, 4.0) * part(rows, 4.0);
-        let packing = packing_ns(rows as f64, p.group_in() as f64, plane as f64);
+        let [m, k, n] = [rows, p.group_in(), plane].map(|size| size as f64);
+        let packing = match p.layout() {
+            Layout::Nchw => packing_ns(m, k, n),
+            Layout::Nhwc => packing_ns(n, k, m),
+        };
         let moved = 2.0 * columns as f64 * size as f64 + (g.output_len() * size) as f64;
         let per_entry = match p.layout() {
             Layout::Nchw => 0.8,

@@ -13,6 +13,7 @@ use crate::problem::geometry::Phase;
 const SLAB_BYTES: usize = 384 << 10;
 /// The same where weights are so many (bytes) that each task has to fetch them from far away: fewer tasks are worth more.
 const SLAB_BYTES_BESIDE_HEAVY: usize = 768 << 10;
+/// From so many on they are heavy: more than a level-2 cache holds.
 const HEAVY_BYTES: usize = 8 << 20;
 /// Sums of one chunk of output rows, at most (bytes): it stays in the level-1 cache.
 const SUMS_BYTES: usize = 24 << 10;

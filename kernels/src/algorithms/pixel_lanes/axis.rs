@@ -172,9 +172,19 @@ mod tests {
     /// Every (output, tap, input) of the definition once, for both crops.
     #[test]
     fn runs_are_the_definition() {
-        for (kernel, stride, dilation) in
-            [(1i64, 1i64, 1i64), (3, 1, 2), (2, 4, 1), (4, 2, 1), (5, 2, 1), (9, 3, 1), (2, 2, 1), (7, 6, 1)]
-        {
+        for (kernel, stride, dilation) in [
+            (1i64, 1i64, 1i64),
+            (3, 1, 2),
+            (2, 4, 1),
+            (4, 2, 1),
+            (5, 2, 1),
+            (9, 3, 1),
+            (2, 2, 1),
+            (7, 6, 1),
+            (16, 8, 1),
+            (5, 11, 1),
+            (29, 14, 1),
+        ] {
             for padding in 0..4 {
                 let input = 5;
                 let spec = Spec::new(&[1, 1, input as i64], &[1, 1, kernel]);

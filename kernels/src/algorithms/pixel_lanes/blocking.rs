@@ -26,7 +26,7 @@ const SUMS_BYTES: usize = 20 << 10;
 const PASS_BYTES: usize = 40 << 10;
 /// Scratch of one thread, at most (bytes): beyond it the kernel declines.
 const SLOT_BYTES: usize = 2 << 20;
-/// Vectors of a part of a row that is not cut further to fit these.
+/// Vectors of a part of a row that is not cut further to fit [`SLAB_BYTES`].
 const NARROW: usize = 16;
 /// Parts of a row that are tried.
 const PARTS: [usize; 8] = [1, 2, 3, 4, 6, 8, 16, 64];
@@ -213,7 +213,7 @@ impl Blocking {
             rows = rows_within(SLAB_BYTES);
         }
         let last = parts == PARTS[PARTS.len() - 1];
-        if !last && rows == 1 && slab(1) * size > SLAB_BYTES && width > NARROW * lanes {
+        if !last && rows == 1 && slab(1) * size > SLAB_BYTES && width > (NARROW * lanes).max(2 * x.halo()) {
             // A smaller part of the row comes nearer to it.
             return None;
         }

@@ -4,7 +4,8 @@
 //! neighbouring positions, loaded once for a window, serves every phase and every output channel: these are the columns
 //! of the tile, their weights are broadcast; every tap is multiplied exactly once. Rows are packed one after another
 //! with the zeros between them shared, so that vectors may run on across row ends and narrow images waste no lanes. A row
-//! of outputs is finished by interleaving the S phases: one or two shuffles for each vector, no transposition.
+//! of outputs is finished by interleaving the S phases: one or two shuffles for each vector where they are 2 or 4, a transposition
+//! in registers where they are many.
 
 mod ahead;
 mod axis;
@@ -41,7 +42,7 @@ impl Kernel for PixelLanes {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 7, speed: 5 }
+        Revisions { numerics: 8, speed: 5 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -6,7 +6,8 @@ use crate::microkernels::slab::equal_parts;
 use crate::microkernels::small_tile::{MOST_PIXELS, MOST_ROWS, exists, has_masks};
 use crate::problem::problem::Layout;
 
-/// Sums of one block of output channels of several images, at most (bytes): they stay in the level-1 cache.
+/// Sums of the narrowest block of output channels (one vector, two where registers are few) of several images, at most (bytes): they stay
+/// in the level-1 cache.
 const SUMS_BYTES: usize = 32 << 10;
 /// The same of one image: in the level-2 cache reading them again costs more, but less than heavy weights that come again.
 const IMAGE_SUMS_BYTES: usize = 128 << 10;
@@ -67,6 +68,8 @@ pub struct Blocking {
     /// Elements of the sums of a part.
     pub sums: usize,
     pub streams_weights: bool,
+    /// Whether sums are beyond what several images may have.
+    pub far: bool,
     pub threads: usize,
 }
 
@@ -145,6 +148,7 @@ impl Blocking {
             outputs,
             sums: (part * outputs * width).next_multiple_of(CACHE_LINE / size),
             streams_weights: false,
+            far: outputs > SUMS_BYTES / pixel_bytes,
             threads: 1,
         };
         blocking.streams_weights = blocking.packed_weights() * size > STREAMED_BYTES;
@@ -210,9 +214,14 @@ impl Blocking {
         products * (all - pairs.min(all)) * 3 / (10 * self.vectors as u128)
     }
 
-    /// Time of the work over that with sums in the level-1 cache. Fitted.
-    pub fn far_sums(&self, request: &Request<'_>) -> f64 {
-        if self.sums * request.dtype.size() > SUMS_BYTES * self.vectors { 1.15 } else { 1.0 }
+    /// Time of the work over that of smaller images. Fitted.
+    pub fn far_sums(&self) -> f64 {
+        if self.far { 1.15 } else { 1.0 }
+    }
+
+    /// Times that heavy weights are read.
+    pub fn weight_reads(&self) -> usize {
+        if self.far { self.batch.div_ceil(self.part) } else { 1 }
     }
 
     /// Sums of the largest tile, in vectors.

@@ -67,10 +67,10 @@ impl Kernel for WeightStreaming {
             + 9.0 * b.tap_runs(request)
             + per_output / b.lanes as f64 * g.output_len() as f64
             + 0.4 * b.packed_inputs(request) as f64;
-        let work = work * b.split_tiles() * b.far_sums(request) / b.threads as f64;
+        let work = work * b.split_tiles() * b.far_sums() / b.threads as f64;
         // The weights of a pass arrive while the one before computes; inputs and outputs do not.
         let images = (g.input_len() + g.output_len()) as f64;
-        let weights = g.compulsory_elements() as f64 - images;
+        let weights = (g.compulsory_elements() as f64 - images) * b.weight_reads() as f64;
         let dram = |elements: f64| roofs.dram_ns(elements * size as f64);
         Cost {
             nanoseconds: (work + 0.1 * dram(weights)).max(0.85 * dram(weights)) + 0.8 * dram(images),

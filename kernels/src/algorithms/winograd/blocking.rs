@@ -168,16 +168,20 @@ impl Blocking {
         let rows_in = |room: usize, x_step: usize, pair: &Pair| {
             equal_parts(pair.rows, (room / (pair.points * points_of(x_step))).max(1))
         };
-        // Tiles of a point in a block.
+        // Tiles of a point in a block, the fewest of the pairs that are cut; none where all of a pair is one block.
         let together = |room: usize| {
             let x_step = x_step_in(room);
-            let tiles = points_of(x_step) / x.subs.iter().map(|s| s.form.points()).sum::<usize>().max(1);
-            pairs.iter().map(|pair| rows_in(room, x_step, pair) * tiles).min().unwrap_or(0)
+            let x_is_cut = x_step < units * x.unit;
+            let of_sub = |s: &SubPhase| s.tiles.min(x_step / s.form.outputs());
+            let tiles = x.subs.iter().map(of_sub).max().unwrap_or(0);
+            let rows = pairs.iter().map(|pair| (rows_in(room, x_step, pair), pair.rows));
+            rows.filter(|(rows, all)| x_is_cut || rows < all).map(|(rows, _)| rows * tiles).min()
         };
         let room_of = |bytes: usize| bytes / size / (padded_in + 2 * block);
-        let room = match room_of(BLOCK_BYTES) {
-            room if together(room) < pixels => room_of(large),
-            room => room,
+        let (small, large) = (room_of(BLOCK_BYTES), room_of(large));
+        let room = match together(small) {
+            Some(tiles) if tiles < pixels && together(large).is_none_or(|more| more > tiles) => large,
+            _ => small,
         };
         let x_step = x_step_in(room);
         let mut weights = 0;

@@ -85,7 +85,7 @@ impl Kernel for Winograd {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 2, speed: 1 }
+        Revisions { numerics: 3, speed: 1 }
     }
 
     fn guarantees(&self) -> Guarantees {

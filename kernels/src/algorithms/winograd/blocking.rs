@@ -70,6 +70,8 @@ pub struct Blocking {
     /// The first input along x that the first block reads, and how many it reads.
     pub first: i64,
     pub width: usize,
+    /// Whether blocks are larger than most.
+    large: bool,
     /// Parts into which the channel blocks are split, to feed all threads.
     pub channel_parts: usize,
     /// Distance of the channels of a staged row, in whole vectors.
@@ -179,10 +181,15 @@ impl Blocking {
         };
         let room_of = |bytes: usize| bytes / size / (padded_in + 2 * block);
         let (small, large) = (room_of(BLOCK_BYTES), room_of(large));
+        // Residues of a dilation gain too little to be worth it.
+        let is_dense = p.axes().iter().all(|axis| axis.dilation == 1);
         let room = match together(small) {
-            Some(tiles) if tiles < pixels && together(large).is_none_or(|more| more > tiles) => large,
+            Some(tiles) if is_dense && tiles < pixels && together(large).is_none_or(|more| more > tiles) => {
+                large
+            }
             _ => small,
         };
+        let is_large = room > small;
         let x_step = x_step_in(room);
         let mut weights = 0;
         for i in 0..pairs.len() {
@@ -215,6 +222,7 @@ impl Blocking {
             x_blocks: x.longest.div_ceil(x_step),
             first,
             width,
+            large: is_large,
             channel_parts: 1,
             pitch,
             stage: pitch * lanes,
@@ -334,8 +342,9 @@ impl Blocking {
         pixels * (self.padded_in() * self.padded_out() * self.groups) as u128
     }
 
-    /// The tile's name: `"avx512-14x32"` is 14 tiles × 32 channels.
+    /// The tile's name: `"avx512-14x32"` is 14 tiles × 32 channels, `"avx512-14x32-large"` the same with large blocks.
     pub fn name(&self, request: &Request<'_>) -> String {
-        format!("{}-{}x{}", request.target.isa.name(), self.pixels, self.block())
+        let large = if self.large { "-large" } else { "" };
+        format!("{}-{}x{}{large}", request.target.isa.name(), self.pixels, self.block())
     }
 }

@@ -10,7 +10,7 @@ use super::database::{Entry, Key};
 use super::estimate::{ChosenBy, Estimate, Sources};
 use super::line::Measured;
 use crate::contract::kernel::Kernel;
-use crate::contract::request::{Request, WeightFacts};
+use crate::contract::request::{Request, Variant, WeightFacts};
 use crate::machine::isa::Target;
 use crate::machine::measured::SPREADS;
 use crate::problem::descriptor::Descriptor;
@@ -97,8 +97,8 @@ pub(super) fn neighbours<'e>(sources: Sources<'e>, key: &Key, request: &Request<
 }
 
 impl Neighbour<'_> {
-    /// What the kernel predicts for this problem, where it takes it.
-    fn predicted_ns(&self, kernel: &dyn Kernel) -> Option<f64> {
+    /// What the kernel predicts for this problem, where it takes it: with which variant, and how long.
+    fn predicted(&self, kernel: &dyn Kernel) -> Option<(Variant, f64)> {
         let request = Request {
             geometry: &self.geometry,
             dtype: self.entry.key.dtype,
@@ -107,8 +107,8 @@ impl Neighbour<'_> {
             target: self.target,
             weights: WeightFacts::assumed(self.entry.key.structure),
         };
-        let (_, cost) = kernel.candidates(&request).ok()?.into_iter().next()?;
-        Some(cost.nanoseconds).filter(|ns| ns.is_finite() && *ns > 0.0)
+        let (variant, cost) = kernel.candidates(&request).ok()?.into_iter().next()?;
+        Some((variant, cost.nanoseconds)).filter(|(_, ns)| ns.is_finite() && *ns > 0.0)
     }
 
     fn descriptor(&self) -> Descriptor {
@@ -129,11 +129,16 @@ pub(super) fn carry_over(
     let mut squares = MODEL * of_model * of_model;
     let mut first = None;
     for neighbour in neighbours {
-        // Another revision has another speed: its times say nothing about the predictions of this one.
+        // Another revision or variant has another speed: its times say nothing about the predictions of this one.
         let current = |m: &&Measured| m.kernel == kernel.name() && m.is_of(kernel.revisions());
-        let of_kernel = neighbour.entry.measured.iter().find(current);
-        let measured = of_kernel.map(|m| m.ns[0]);
-        let Some((measured, predicted)) = measured.zip(neighbour.predicted_ns(kernel)) else { continue };
+        if !neighbour.entry.measured.iter().any(|m| current(&m)) {
+            continue;
+        }
+        let Some((variant, predicted)) = neighbour.predicted(kernel) else { continue };
+        let mut of_kernel = neighbour.entry.measured.iter().filter(current);
+        let Some(measured) = of_kernel.find(|m| m.variant == variant.name()).map(|m| m.ns[0]) else {
+            continue;
+        };
         let error = (measured / predicted).ln();
         sum += neighbour.weight * error;
         squares += neighbour.weight * NEAR_SPREAD * NEAR_SPREAD;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tconv::planning::choice::{Candidate, Line, Measured, SCHEMA};
-use tconv::{ChosenBy, Fingerprint, Registry, Target};
+use tconv::{ChosenBy, Descriptor, Fingerprint, Planner, Registry, Target};
 use tconv_bench::choices::audit::judge;
 
 const LAYER: &str = "ConvTranspose2d(16, 8, kernel_size=4, stride=2, padding=1)@1x16x8x8";
@@ -154,11 +154,16 @@ fn a_damaged_database_is_told_and_kept() {
 }
 
 fn line(problem: &str, times: &[(&str, f64)]) -> Line {
+    let d: Descriptor = problem.parse().expect("a descriptor");
+    let target = Target::detect().expect("an instruction set").with_threads(1);
+    let verdicts = Planner::new().on(target).explain(&d.problem, d.dtype, d.epilogue, None).expect("legal");
     let measured = |&(kernel, ns): &(&str, f64)| {
         let now = Registry::builtin().get(kernel).expect("registered").revisions();
+        let verdict = verdicts.iter().find(|v| v.kernel.name() == kernel).expect("registered");
+        let (variant, _) = verdict.answer.as_ref().expect("it takes the problem");
         Candidate::Measured(Measured {
             kernel: kernel.into(),
-            variant: String::new(),
+            variant: variant.name().into(),
             revisions: [now.numerics, now.speed],
             ns: [ns, ns * 0.99, ns * 1.01],
             scratch_bytes: 0,
@@ -169,7 +174,7 @@ fn line(problem: &str, times: &[(&str, f64)]) -> Line {
     Line {
         schema: SCHEMA,
         machine: "acme".into(),
-        isa: Target::detect().expect("an instruction set").isa.name().into(),
+        isa: target.isa.name().into(),
         threads: 1,
         cache: "warm".into(),
         problem: problem.into(),

@@ -13,6 +13,8 @@ use crate::microkernels::tile::max_pixels;
 const BLOCK_BYTES: usize = 800 << 10;
 /// The same where fewer tiles than a register tile takes would fit: each point's weights are then read for too few.
 const LARGE_BLOCK_BYTES: usize = 1200 << 10;
+/// Packed weights of a group (bytes) that are worth them.
+const HEAVY_BYTES: usize = 8 << 20;
 /// Scratch of one worker, at most (bytes).
 const SCRATCH_BYTES: usize = 2 << 20;
 /// Fewer input channels than this decline: the transforms would cost more than the products that they save, and the error
@@ -181,10 +183,17 @@ impl Blocking {
         };
         let room_of = |bytes: usize| bytes / size / (padded_in + 2 * block);
         let (small, large) = (room_of(BLOCK_BYTES), room_of(large));
-        // Residues of a dilation gain too little to be worth it.
+        // Residues of a dilation gain too little to be worth it, and light weights are near anyway.
         let is_dense = p.axes().iter().all(|axis| axis.dilation == 1);
+        let points = pairs.iter().map(|pair| pair.points).sum::<usize>() * x_points;
+        let is_heavy = points * padded_in * p.group_out().next_multiple_of(lanes) * size >= HEAVY_BYTES;
         let room = match together(small) {
-            Some(tiles) if is_dense && tiles < pixels && together(large).is_none_or(|more| more > tiles) => {
+            Some(tiles)
+                if is_dense
+                    && is_heavy
+                    && tiles < pixels
+                    && together(large).is_none_or(|more| more > tiles) =>
+            {
                 large
             }
             _ => small,

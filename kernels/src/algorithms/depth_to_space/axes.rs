@@ -84,6 +84,17 @@ impl PhasedAxis {
         self.crop == 0 && self.output == self.positions * self.stride
     }
 
+    /// Positions that have an output of phase `rho`: the first, and the one after the last.
+    pub fn positions_of(&self, rho: usize) -> [usize; 2] {
+        let end = (self.crop + self.output).saturating_sub(rho).div_ceil(self.stride).min(self.positions);
+        [self.crop.saturating_sub(rho).div_ceil(self.stride).min(end), end]
+    }
+
+    /// Whether position `u` has outputs of all phases.
+    pub fn has_all(&self, u: usize) -> bool {
+        self.output_of(u, 0).is_some() && self.output_of(u, self.stride - 1).is_some()
+    }
+
     /// Output of phase `rho` of position `u`, if it is one.
     pub fn output_of(&self, u: usize, rho: usize) -> Option<usize> {
         (u * self.stride + rho).checked_sub(self.crop).filter(|&o| o < self.output)
@@ -172,10 +183,6 @@ impl Axes {
         self.z.positions * self.y.positions * self.x.positions
     }
 
-    pub fn is_whole(&self) -> bool {
-        self.rows_are_whole() && self.x.is_whole()
-    }
-
     /// Whether the phases along z and y of a position lie alike: nothing is cropped there.
     pub fn rows_are_whole(&self) -> bool {
         self.z.is_whole() && self.y.is_whole()
@@ -231,6 +238,11 @@ impl Axes {
     /// Phases along z and y.
     pub fn phases(&self) -> usize {
         self.z.stride * self.y.stride
+    }
+
+    /// Those of them that have a tap.
+    pub fn live_phases(&self) -> usize {
+        self.z.kernel.min(self.z.stride) * self.y.kernel.min(self.y.stride)
     }
 
     /// Taps of phase (z, y), all of those before it, and of all.

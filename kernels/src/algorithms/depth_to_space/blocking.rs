@@ -119,7 +119,7 @@ impl Blocking {
         let wanted = if threads > 1 { 4 * threads } else { 1 };
         blocking.chunks = wanted.div_ceil(blocking.groups).clamp(1, blocking.units().max(1));
         let tasks = blocking.chunks * blocking.groups;
-        blocking.parts = wanted.div_ceil(tasks).clamp(1, blocking.weight_tiles());
+        blocking.parts = wanted.div_ceil(tasks).clamp(1, blocking.live_tiles());
         Ok(blocking)
     }
 
@@ -184,6 +184,14 @@ impl Blocking {
         Ok(())
     }
 
+    /// What outputs of one group without products are: a value for each row; or all phases of a pixel along x, of each channel.
+    pub fn rest_step(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => self.bias_step(),
+            Layout::Nhwc => self.axes.x.stride * self.group_out,
+        }
+    }
+
     /// Input channels of an image, and those before a group.
     pub fn channels_before(&self, group: usize) -> [usize; 2] {
         [self.groups * self.group_in, group * self.group_in]
@@ -208,6 +216,14 @@ impl Blocking {
     /// Tiles for each tile of pixels: phases along z and y, runs, then side by side.
     pub fn weight_tiles(&self) -> usize {
         self.axes.phases() * self.runs * self.sides.count
+    }
+
+    /// What tasks share out of them: channels last, those with taps.
+    fn live_tiles(&self) -> usize {
+        match self.layout {
+            Layout::Nchw => self.weight_tiles(),
+            Layout::Nhwc => self.axes.live_phases() * self.live_runs() * self.sides.count,
+        }
     }
 
     /// Tile of weights number `i`. Channels first, the phases of a channel follow one another: their rows share cache lines.

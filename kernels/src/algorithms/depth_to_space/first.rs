@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use super::blocking::{Blocking, MOST_SHARING, Parts, WeightTile};
 use super::pack::{fetch, fill, windows};
 use super::prepared::PreparedDirect;
-use super::tiles::Tile;
+use super::tiles::{MOST_HINTS, Tile};
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
@@ -28,8 +28,6 @@ pub struct Task<'a, 'o, T> {
     pub tiles: Range<usize>,
 }
 
-/// Phases without taps before the next tile whose lines are asked for, at most.
-const MOST_HINTS: usize = 3;
 /// Inputs are asked for at least so many steps before they are copied.
 const FETCH_STEPS: usize = 64;
 
@@ -93,12 +91,9 @@ impl Panel {
     /// Whether every row that it meets has all its outputs along z and y.
     fn is_whole(&self, b: &Blocking) -> bool {
         let axes = &b.axes;
-        let whole = |axis: &super::axes::PhasedAxis, i: usize| {
-            axis.output_of(i, 0).is_some() && axis.output_of(i, axis.stride - 1).is_some()
-        };
         let (mut done, mut pixel) = (0, axes.pixel(self.pixels.start));
         while done < self.pixels.len() {
-            if !whole(&axes.z, pixel.z) || !whole(&axes.y, pixel.y) {
+            if !axes.z.has_all(pixel.z) || !axes.y.has_all(pixel.y) {
                 return false;
             }
             done += axes.x.positions - pixel.x;
@@ -129,7 +124,8 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             Panel::new(g, b, units.start + own.start..units.start + own.end)
         };
         let (mut here, mut there) = slot.split_at_mut(b.panel());
-        let mut places: [Places; MOST_SHARING] = from_fn(|_| Places::new(b.lanes, size_of::<T>()));
+        let mut placed: [[Places; MOST_SHARING]; 2] =
+            from_fn(|_| from_fn(|_| Places::new(b.lanes, size_of::<T>())));
         let errands = Parts::new(b.sources, tiles.len());
         let tiles = &plan.tiles[tiles];
         let (mut own, mut filled) = (panel(0), false);
@@ -150,7 +146,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 .and_then(|next| next.plain(b, group));
             let block =
                 Block { plan, input, output, group, own: &own, tiles, errands, next: next.as_ref(), from };
-            block.run(simd, here, there, &mut places);
+            block.run(simd, here, there, &mut placed);
             filled = from.is_some();
             if filled {
                 std::mem::swap(&mut here, &mut there);
@@ -179,7 +175,7 @@ struct Block<'a, 'o, T> {
 
 impl<T: Float> Block<'_, '_, T> {
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, here: &[T], there: &mut [T], places: &mut [Places; MOST_SHARING]) {
+    fn run<S: Simd>(&self, simd: S, here: &[T], there: &mut [T], placed: &mut [[Places; MOST_SHARING]; 2]) {
         let (g, b, own) = (&self.plan.geometry, &self.plan.blocking, self.own);
         let plane = g.output_plane();
         // SAFETY: the task owns the outputs of its pixels in the phases and channels of its tiles; no others are accessed.
@@ -187,28 +183,27 @@ impl<T: Float> Block<'_, '_, T> {
         let base = base.wrapping_add(self.group * b.group_out * plane);
         let offsets: [usize; MOST_ROWS] = from_fn(|r| r * plane);
         let sharing = own.sharing;
-        // The phases lie alike, but where rows are cropped.
+        // The phases lie alike, but where rows are cropped: there, two kinds of them most often. Of which kind the places are, and
+        // what they hold of the phase.
         let alike = b.axes.rows_are_whole() || own.is_whole(b);
-        let place = |tile: WeightTile, places: &mut [Places; MOST_SHARING]| {
-            for (part, places) in places.iter_mut().take(sharing.count).enumerate() {
-                let vectors = sharing.of(part);
-                Panel::place(g, b, own.part(b, vectors.clone()), vectors.len(), tile, places);
-            }
-        };
-        if alike {
-            place(WeightTile::default(), places);
-        }
+        let (mut kinds, mut phases, mut now) = ([usize::MAX; 2], [0; 2], 0);
         let fetched = (FETCH_STEPS / b.sources).clamp(1, self.tiles.len());
         for (number, tile) in self.tiles.iter().enumerate() {
             self.carry(simd, number, fetched, there);
-            if !alike {
-                place(tile.number, places);
+            let kind = if alike { 0 } else { tile.positions };
+            if kinds[now] != kind {
+                now = 1 - now;
             }
-            let places = &*places;
-            // What the places hold already.
-            let held = if alike { 0 } else { tile.row };
-            let to_tile = |tile: &Tile| base.wrapping_add(tile.plane + tile.row).wrapping_sub(held);
-            let (own_to, channels) = (to_tile(tile), tile.channels);
+            if kinds[now] != kind {
+                (kinds[now], phases[now]) = (kind, tile.phase);
+                for (part, places) in placed[now].iter_mut().take(sharing.count).enumerate() {
+                    let vectors = sharing.of(part);
+                    Panel::place(g, b, own.part(b, vectors.clone()), vectors.len(), tile.number, places);
+                }
+            }
+            let (places, held) = (&placed[now], phases[now]);
+            let to_tile = |tile: &Tile| base.wrapping_add(tile.channel + tile.phase).wrapping_sub(held);
+            let (own_to, channels) = (to_tile(tile), tile.units);
             let of_tile = self.group * b.bias_step() + tile.bias;
             let Some(weights) = tile.weights else {
                 for places in &places[..sharing.count] {
@@ -231,10 +226,10 @@ impl<T: Float> Block<'_, '_, T> {
             }
             let beside = &beside[..fills.min(MOST_HINTS)];
             let (then_to, then_channels) = match (following.get(fills), self.next) {
-                (Some(then), _) => (to_tile(then), then.channels),
+                (Some(then), _) => (to_tile(then), then.units),
                 (None, Some(next)) => {
                     let first = &self.tiles[0];
-                    (to_tile(first).wrapping_offset(next.start - own.start), first.channels)
+                    (to_tile(first).wrapping_offset(next.start - own.start), first.units)
                 }
                 (None, None) => (own_to, 0),
             };

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::axes::Pixel;
+use super::axes::{Axes, PhasedAxis, Pixel};
 use super::blocking::{Blocking, Parts, WeightTile};
-use super::pack::tile_start;
 use super::prepared::PreparedDirect;
+use super::tiles::{MOST_HINTS, Stripe, Tile};
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
@@ -32,6 +32,8 @@ pub struct Task<'a, 'o, T> {
 struct Spots {
     first: Pixel,
     offsets: [usize; MOST_ROWS],
+    /// Those that lack outputs of some phase: bit r.
+    edges: u32,
 }
 
 impl Spots {
@@ -39,48 +41,91 @@ impl Spots {
     fn new(g: &Geometry, b: &Blocking, first: usize) -> Self {
         let (axes, first) = (&b.axes, b.axes.pixel(first));
         let ([_, height, width], channels) = (g.output(), g.problem().out_channels());
-        let mut pixel = first;
-        let offsets = from_fn(|_| {
-            let at = |axis: &super::axes::PhasedAxis, i: usize| (i * axis.stride).wrapping_sub(axis.crop);
-            let row = at(&axes.z, pixel.z).wrapping_mul(height).wrapping_add(at(&axes.y, pixel.y));
-            let start = row.wrapping_mul(width).wrapping_add(at(&axes.x, pixel.x)).wrapping_mul(channels);
-            let start = start.wrapping_add(pixel.n * g.output_plane() * channels);
+        let start = |p: &Pixel| {
+            let at = |axis: &PhasedAxis, i: usize| (i * axis.stride).wrapping_sub(axis.crop);
+            let row = at(&axes.z, p.z).wrapping_mul(height).wrapping_add(at(&axes.y, p.y));
+            let start = row.wrapping_mul(width).wrapping_add(at(&axes.x, p.x)).wrapping_mul(channels);
+            start.wrapping_add(p.n * g.output_plane() * channels)
+        };
+        let inside = |p: &Pixel| axes.z.has_all(p.z) && axes.y.has_all(p.y);
+        let (mut spots, step) = (Self { first, offsets: [0; MOST_ROWS], edges: 0 }, axes.x.stride * channels);
+        let (mut pixel, mut offset, mut row_inside) = (first, start(&first), inside(&first));
+        for (r, to) in spots.offsets.iter_mut().enumerate() {
+            *to = offset;
+            spots.edges |= u32::from(!row_inside || !axes.x.has_all(pixel.x)) << r;
             pixel.x += 1;
+            offset = offset.wrapping_add(step);
             if pixel.x == axes.x.positions {
                 pixel = axes.next_row(pixel);
+                (offset, row_inside) = (start(&pixel), inside(&pixel));
             }
-            start
-        });
-        Self { first, offsets }
+        }
+        spots
+    }
+
+    /// Its pixels.
+    #[inline(always)]
+    fn pixels(&self, axes: &Axes, count: usize) -> impl Iterator<Item = Pixel> {
+        let mut next = self.first;
+        (0..count).map(move |_| {
+            let pixel = next;
+            next.x += 1;
+            if next.x == axes.x.positions {
+                next = axes.next_row(next);
+            }
+            pixel
+        })
     }
 
     /// Which of `count` pixels have outputs in the phases of a tile of weights: bit r.
     #[inline(always)]
-    fn present(&self, b: &Blocking, tile: WeightTile, count: usize) -> u32 {
-        let (axes, mut pixel, mut present) = (&b.axes, self.first, 0);
-        if axes.is_whole() {
-            return (1 << count) - 1;
-        }
-        for r in 0..count {
-            // A run over all phases along x is of a whole axis.
-            let x = axes.x.is_whole() || axes.x.output_of(pixel.x, tile.run).is_some();
-            let zy = axes.z.output_of(pixel.z, tile.z).and(axes.y.output_of(pixel.y, tile.y));
-            present |= u32::from(x && zy.is_some()) << r;
-            pixel.x += 1;
-            if pixel.x == axes.x.positions {
-                pixel = axes.next_row(pixel);
+    fn present(&self, axes: &Axes, tile: WeightTile, count: usize) -> u32 {
+        let mut present = (1 << count) - 1;
+        if self.edges & present != 0 {
+            for (r, pixel) in self.pixels(axes, count).enumerate() {
+                // A run over all phases along x is of a whole axis.
+                let x = axes.x.is_whole() || axes.x.output_of(pixel.x, tile.run).is_some();
+                let zy = axes.z.output_of(pixel.z, tile.z).and(axes.y.output_of(pixel.y, tile.y));
+                present &= !(u32::from(!x || zy.is_none()) << r);
             }
         }
         present
     }
 }
 
-/// Where the outputs of a tile of weights begin, from those of a pixel in phase 0.
+/// Copies phases without taps of `count` pixels to their outputs, which begin at `start` for outputs that begin at 0.
+///
+/// # Safety
+/// Nobody else accesses these outputs meanwhile.
 #[inline(always)]
-fn start(g: &Geometry, b: &Blocking, group: usize, tile: WeightTile) -> usize {
-    let [_, height, width] = g.output();
-    let pixel = (tile.z * height + tile.y) * width + tile.run;
-    pixel * g.problem().out_channels() + group * b.group_out + b.sides.of(tile.side).start * b.lanes
+unsafe fn fill<T: Float, S: Simd>(
+    simd: S,
+    plan: &PreparedDirect<T>,
+    output: SharedOutput<'_, T>,
+    group: usize,
+    stripe: &Stripe,
+    spots: &Spots,
+    count: usize,
+) {
+    let (b, unit) = (&plan.blocking, plan.blocking.group_out);
+    let rest = &plan.rest[group * b.rest_step()..][..stripe.count * unit];
+    let start = group * unit + stripe.phase;
+    let offsets = spots.offsets[..count].iter().map(|offset| offset.wrapping_add(start));
+    if spots.edges & ((1 << count) - 1) == 0 {
+        for offset in offsets {
+            // SAFETY: as promised.
+            copy(simd, rest, unsafe { output.slice_mut(offset, rest.len()) });
+        }
+        return;
+    }
+    for (offset, pixel) in offsets.zip(spots.pixels(&b.axes, count)) {
+        let phases = stripe.of(&b.axes, &pixel);
+        if !phases.is_empty() {
+            let (offset, rest) = (offset.wrapping_add(phases.start * unit), &rest[..phases.len() * unit]);
+            // SAFETY: as promised.
+            copy(simd, rest, unsafe { output.slice_mut(offset, rest.len()) });
+        }
+    }
 }
 
 impl<T: Float> WithSimd for Task<'_, '_, T> {
@@ -92,7 +137,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let (g, b) = (&plan.geometry, &plan.blocking);
         // SAFETY: the task owns the outputs of its pixels in the phases and channels of its tiles; no others are accessed.
         let base = unsafe { output.slice_ptr(0, output.len()) };
-        let (channels, cropped) = (g.problem().in_channels(), !b.axes.is_whole());
+        let channels = g.problem().in_channels();
         // Of tiles by their vectors; the last one of a run may end earlier.
         let mut whole: [Places; MOST_VECTORS] = from_fn(|_| Places::new(b.lanes, size_of::<T>()));
         for (places, vectors) in whole.iter_mut().zip(1..) {
@@ -114,6 +159,14 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             units.start + own.start..units.start + own.end
         };
         let fetches = Parts::new((b.rows * channels * size_of::<T>()).div_ceil(64), tiles.len());
+        // Phases without taps are filled after the tiles of weights, some with each.
+        let stripes = Parts::new(plan.stripes.len(), plan.tiles.len());
+        let stripes = |number: usize| &plan.stripes[stripes.of(tiles.start + number)];
+        let own_tiles = &plan.tiles[tiles.clone()];
+        let start = |tile: &Tile| group * b.group_out + tile.channel + tile.phase;
+        let to_tile = |tile: &Tile| base.wrapping_add(start(tile));
+        // Each tile of pixels takes all tiles of weights; or each of those a block of pixels.
+        let in_turn = b.block == 1;
         let mut begin = 0;
         // Of this tile and the next, in turn: a copy would wait until what was just written in parts has left the store queue.
         let mut spots = [Spots::new(g, b, units.start); 2];
@@ -121,75 +174,66 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         while begin < count {
             let end = (begin + b.block).min(count);
             let first = spots[here];
-            let mut tile = b.weight_tile(tiles.start);
-            for number in tiles.clone() {
-                let then =
-                    if number + 1 < tiles.end { b.next_tile(tile) } else { b.weight_tile(tiles.start) };
-                let side = b.sides.of(tile.side);
-                let (vectors, width) = (side.len(), side.len() * b.lanes);
-                let places = places_of(tile);
-                let weights = tile_start(b, tile);
-                let own_start = start(g, b, group, tile);
-                let then_start = start(g, b, group, then);
-                let lanes = b.run.min(side.end * b.lanes) - side.start * b.lanes;
-                let of_tile = group * b.bias_step() + side.start * b.lanes;
+            for (number, tile) in own_tiles.iter().enumerate() {
+                let next = own_tiles.get(number + 1);
+                let side = b.sides.of(tile.number.side);
+                let width = side.len() * b.lanes;
+                let places = places_of(tile.number);
+                let of_tile = group * b.bias_step() + tile.bias;
+                let weights = &plan.weights[group * b.group_weights() + tile.weights.unwrap_or(0)..];
+                let stripes = stripes(number);
                 for i in begin..end {
-                    let own = pixels(i);
+                    let (own, there) = (pixels(i), 1 - here);
                     // What comes next: the next pixels, or the next tile of weights, or the next block.
-                    let (next, then_start, then_places) = if i + 1 < end {
-                        (Some(own.end), own_start, places)
-                    } else if number + 1 < tiles.end {
-                        (None, then_start, places_of(then))
-                    } else {
-                        ((end < count).then_some(own.end), then_start, places_of(then))
+                    let (then, later) = match next {
+                        _ if i + 1 < end => (tile, there),
+                        Some(next) if in_turn => (next, here),
+                        next => (next.unwrap_or(&own_tiles[0]), there),
                     };
-                    let there = 1 - here;
-                    if i + 1 == end && number + 1 < tiles.end {
-                        if b.block > 1 {
+                    if later == there {
+                        if i + 1 == end && next.is_some() {
                             spots[there] = first;
+                        } else if own.end < units.end {
+                            spots[there] = Spots::new(g, b, own.end);
                         }
-                    } else if let Some(next) = next {
-                        spots[there] = Spots::new(g, b, next);
                     }
                     // What the next pixels read, a part with each tile of weights.
-                    if i + 1 == end && b.block == 1 {
-                        let soon = fetches.of(number - tiles.start);
+                    if in_turn {
+                        let soon = fetches.of(number);
                         let from = (own.end * channels) * size_of::<T>() / 64;
                         let from = input.as_ptr().cast::<u8>().wrapping_add(from * 64);
                         for line in soon {
                             prefetch::read(from.wrapping_add(64 * line));
                         }
                     }
-                    let present = spots[here].present(b, tile, own.len());
-                    let stays = b.block == 1 && number + 1 < tiles.end;
-                    let later = if stays { &spots[here] } else { &spots[there] };
-                    let then = Hint {
-                        to: base.wrapping_add(then_start).cast_const(),
-                        offsets: &later.offsets[..own.len()],
-                    };
-                    let offset = |r: usize| spots[here].offsets[r].wrapping_add(own_start);
-                    let mut left = present;
+                    let mut beside = [base.cast_const(); MOST_HINTS];
+                    let mut hints = 0;
+                    for stripe in stripes {
+                        let to = base.wrapping_add(group * b.group_out + stripe.phase).cast_const();
+                        for at in (0..stripe.count * b.group_out).step_by(width) {
+                            if hints < MOST_HINTS {
+                                beside[hints] = to.wrapping_add(at);
+                                hints += 1;
+                            }
+                        }
+                    }
+                    let then_lines = places_of(then.number).lines();
+                    let then = Hint { to: to_tile(then), offsets: &spots[later].offsets[..own.len()] };
+                    let offsets = &spots[here].offsets;
+                    let mut left = spots[here].present(&b.axes, tile.number, own.len());
                     while left != 0 {
                         let from = left.trailing_zeros() as usize;
                         let rows = (!(left >> from)).trailing_zeros() as usize;
                         left &= !(((1 << rows) - 1) << from);
-                        let Some(weights) = weights else {
-                            for r in from..from + rows {
-                                // SAFETY: as above.
-                                let to = unsafe { output.slice_mut(offset(r), lanes) };
-                                copy(simd, &plan.rest[of_tile..][..lanes], to);
-                            }
-                            continue;
-                        };
                         let moved: [usize; MOST_ROWS];
-                        let (to, offsets) = if cropped {
-                            moved = from_fn(|r| offset((from + r).min(MOST_ROWS - 1)));
-                            (base, &moved)
+                        let offsets = if from > 0 {
+                            moved = from_fn(|r| offsets[(from + r).min(MOST_ROWS - 1)]);
+                            &moved
                         } else {
-                            (base.wrapping_add(own_start), &spots[here].offsets)
+                            offsets
                         };
                         let factors = Factors {
-                            lanes: &plan.weights[group * b.group_weights() + weights..],
+                            lanes: weights,
                             lane_step: width,
                             scalars: &input[(own.start + from) * channels + group * b.group_in..],
                             row_step: channels,
@@ -201,21 +245,22 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                             start: Start::Lanes(&plan.bias[of_tile..][..width]),
                             activation: plan.epilogue.activation,
                             parts: &[Part { start: 0, places }],
-                            to,
+                            to: to_tile(tile),
                             offsets,
                             then,
-                            then_lines: then_places.lines(),
-                            beside: &[],
+                            then_lines,
+                            beside: &beside[..hints],
                         };
-                        let shape = Shape { rows, vectors, z: 1, live: 1 };
+                        let shape = Shape { rows, vectors: side.len(), z: 1, live: 1 };
                         // SAFETY: as above; the rows are the task's own pixels, whose outputs in this phase begin there.
                         unsafe { direct_tile::run(simd, shape, &call) };
                     }
-                    if !stays {
-                        here = there;
+                    for stripe in stripes {
+                        // SAFETY: as above; stripes are shared out with the tiles, too.
+                        unsafe { fill(simd, plan, output, group, stripe, &spots[here], own.len()) };
                     }
+                    here = later;
                 }
-                tile = then;
             }
             begin = end;
         }

@@ -110,6 +110,18 @@ pub fn pack_bias<T: Float>(b: &Blocking, group: usize, bias: &[T], packed: &mut 
     }
 }
 
+/// Bias of one group, as outputs without products take it: channels first as [`pack_bias`], channels last once for each phase along x.
+pub fn pack_bias_of_phases<T: Float>(b: &Blocking, group: usize, bias: &[T], packed: &mut [T]) {
+    match b.layout {
+        Layout::Nchw => pack_bias(b, group, bias, packed),
+        Layout::Nhwc => {
+            for phase in packed.chunks_exact_mut(b.group_out) {
+                phase.copy_from_slice(&bias[group * b.group_out..][..b.group_out]);
+            }
+        }
+    }
+}
+
 /// Inputs of the pixels `pixels` (of all images), `[window][channel][pixel]`, `width` elements for each channel: zeros follow.
 #[inline(always)]
 pub fn fill<T: Float, S: Simd>(

@@ -1,8 +1,8 @@
 //! The prepared kernel: packed weights, and the task split of a run.
 
 use super::blocking::{Blocking, Parts, not_finite};
-use super::pack::{pack_bias, pack_group};
-use super::tiles::Tile;
+use super::pack::{pack_bias, pack_bias_of_phases, pack_group};
+use super::tiles::{Stripe, Tile};
 use super::{first, last};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
@@ -28,21 +28,19 @@ pub struct PreparedDirect<T> {
     pub weights: AlignedVec<T>,
     /// Group after group, [`Blocking::bias_step`] values each.
     pub bias: AlignedVec<T>,
-    /// The same, activated: what outputs without products are.
+    /// What outputs without products are, [`Blocking::rest_step`] values for each group.
     pub rest: AlignedVec<T>,
-    /// Channels first.
     pub tiles: Vec<Tile>,
+    /// Channels last.
+    pub stripes: Vec<Stripe>,
 }
 
 impl<T: Float> PreparedDirect<T> {
     pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Refusal> {
         let (threads, scratch) = blocking.workers(request);
-        let tiles = match blocking.layout {
-            Layout::Nchw => Tile::all(request.geometry, &blocking)?,
-            Layout::Nhwc => Vec::new(),
-        };
         let mut prepared = Self {
-            tiles,
+            tiles: Tile::all(request.geometry, &blocking)?,
+            stripes: Stripe::all(request.geometry, &blocking)?,
             geometry: request.geometry.clone(),
             epilogue: request.epilogue,
             isa: request.target.isa,
@@ -50,7 +48,7 @@ impl<T: Float> PreparedDirect<T> {
             scratch,
             weights: AlignedVec::zeroed("packed weights", blocking.packed_weights())?,
             bias: AlignedVec::zeroed("bias", blocking.groups * blocking.bias_step())?,
-            rest: AlignedVec::zeroed("activated bias", blocking.groups * blocking.bias_step())?,
+            rest: AlignedVec::zeroed("activated bias", blocking.groups * blocking.rest_step())?,
             blocking,
         };
         prepared.pack(weights)?;
@@ -70,8 +68,12 @@ impl<T: Float> PreparedDirect<T> {
             for (group, packed) in self.bias.chunks_exact_mut(b.bias_step()).enumerate() {
                 pack_bias(b, group, bias, packed);
             }
+            for (group, packed) in self.rest.chunks_exact_mut(b.rest_step()).enumerate() {
+                pack_bias_of_phases(b, group, bias, packed);
+            }
+        } else {
+            self.rest.fill(T::default());
         }
-        self.rest.copy_from_slice(&self.bias);
         activate(self.epilogue.activation, &mut self.rest);
         Ok(())
     }
@@ -86,7 +88,7 @@ impl<T: Float> Prepared for PreparedDirect<T> {
         let input = T::slice(&input).expect("checked by the plan");
         let output = SharedOutput::new(T::slice_mut(output).expect("checked by the plan"));
         let b = &self.blocking;
-        let (tiles, units) = (Parts::new(b.weight_tiles(), b.parts), Parts::new(b.units(), b.chunks));
+        let (tiles, units) = (Parts::new(self.tiles.len(), b.parts), Parts::new(b.units(), b.chunks));
         parallel::run_scratch(self.threads, scratch, b.slot(), b.tasks(), |slot, task| {
             let (number, task) = (task % b.parts, task / b.parts);
             let tiles = tiles.of(number);

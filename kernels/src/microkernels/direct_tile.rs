@@ -15,6 +15,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::errand::Errand;
 use super::places::{MOST_ROWS, MOST_SUMS, Places, Rows, Sums};
 use super::register::anew;
 use super::vector::Float;
@@ -40,24 +41,35 @@ pub const fn tallest(registers: usize, z: usize, live: usize) -> usize {
     }
 }
 
-/// What a tile multiplies. Distances in elements.
+/// What tiles multiply. Distances in elements.
 #[derive(Debug, Clone, Copy)]
 pub struct Factors<'a, T> {
     /// The V vectors of step k lie at `k·lane_step`.
     pub lanes: &'a [T],
     /// See `lanes`.
     pub lane_step: usize,
-    /// The scalar of row r in step k lies at `r·row_step + k·scalar_step`.
+    /// The scalar of row r in step k lies at `r·row_step + k·scalar_step`, from where those of a tile begin.
     pub scalars: &'a [T],
     /// See `scalars`.
     pub row_step: usize,
     /// See `scalars`.
     pub scalar_step: usize,
-    /// Steps; none leaves what the sums start from.
-    pub depth: usize,
 }
 
-/// What the sums start from.
+/// Tiles that take turns, of the same vectors: they differ by their scalars.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Where its scalars begin.
+    pub scalars: usize,
+    /// Steps; none leaves what the sums start from.
+    pub depth: usize,
+    /// Where that begins.
+    pub start: usize,
+    /// Where its rows begin, from where those of all do.
+    pub to: usize,
+}
+
+/// What the sums start from, each turn from its own begin on.
 #[derive(Debug, Clone, Copy)]
 pub enum Start<'a, T> {
     /// One value for each row.
@@ -98,7 +110,7 @@ pub struct Shape {
     pub live: usize,
 }
 
-/// All that tiles side by side are told.
+/// All that tiles are told.
 #[derive(Debug)]
 pub struct Call<'a, T> {
     /// What they multiply.
@@ -107,8 +119,10 @@ pub struct Call<'a, T> {
     pub start: Start<'a, T>,
     /// What happens to them at the end.
     pub activation: Activation,
-    /// The tiles: one at least.
+    /// The tiles side by side: one at least.
     pub parts: &'a [Part<'a>],
+    /// All of them take these turns.
+    pub turns: &'a [Turn],
     /// Where their rows go, each to its places.
     pub to: *mut T,
     /// See `to`.
@@ -118,17 +132,20 @@ pub struct Call<'a, T> {
     pub then: Hint<'a, T>,
     /// See `then`.
     pub then_lines: &'a [usize],
-    /// What is written beside each of them, before the next, at the same places: where that is counted from.
+    /// What is written beside each of the last turn, before the next, at the same places: where that is counted from.
     pub beside: &'a [*const T],
+    /// Rows of V vectors of each part's errand that are copied in a turn, at most.
+    pub rows_carried: usize,
 }
 
-/// Runs tiles side by side. Their shape by value: read back as a whole from memory to which its parts were just written, it would wait for
+/// Runs tiles side by side, turn after turn; `errands` of each part, or none. Their shape by value: read back as a whole from memory to which its parts were just written, it would wait for
 /// all stores before it, those of the last tile's outputs.
 ///
 /// # Safety
-/// The places of all rows, counted from `call.to`, may be written, and nobody else accesses them meanwhile.
+/// The places of all rows, counted from `call.to`, may be written, and nobody else accesses them meanwhile. The rows of errands
+/// have V vectors.
 #[inline(always)]
-pub unsafe fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>) {
+pub unsafe fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>, errands: &mut [Errand<T>]) {
     macro_rules! dispatch {
         ($($l:literal of $z:literal: $($r:literal)*;)*) => {
             match (shape.live, shape.z, shape.rows, shape.vectors) {
@@ -143,7 +160,7 @@ pub unsafe fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>) 
         };
         (@ $l:literal $z:literal $r:literal $v:literal) => {
             if const { $v <= widest(S::REGISTER_COUNT, $r) && $r <= tallest(S::REGISTER_COUNT, $z, $l) } {
-                simd.vectorize(Tile::<T, $v, $r, $z, $l>(call))
+                simd.vectorize(Tiles::<T, $v, $r, $z, $l> { call, errands })
             } else {
                 unreachable!("{shape:?}")
             }
@@ -152,75 +169,105 @@ pub unsafe fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>) 
     dispatch!(1 of 1: 1 2 3 4 5 6; 2 of 2: 2 4 6; 1 of 2: 1 2 3 4 5 6; 4 of 4: 4 8; 2 of 4: 2 4 6;);
 }
 
-struct Tile<'a, 'c, T, const V: usize, const R: usize, const Z: usize, const L: usize>(&'c Call<'a, T>);
+struct Tiles<'a, 'c, T, const V: usize, const R: usize, const Z: usize, const L: usize> {
+    call: &'c Call<'a, T>,
+    errands: &'c mut [Errand<T>],
+}
 
 impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> WithSimd
-    for Tile<'_, '_, T, V, R, Z, L>
+    for Tiles<'_, '_, T, V, R, Z, L>
 {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Call { factors: f, start, activation, parts, .. } = self.0;
+        let Self { call, errands } = self;
+        let Call { factors: f, start, activation, parts, .. } = call;
         let lanes = T::lanes::<S>();
         let width = V * lanes;
-        assert!(Z == 1 || f.row_step == 1);
-        if f.depth > 0 {
-            let rows = (R - 1) * f.row_step;
-            let last = (f.depth - 1).checked_mul(f.scalar_step).and_then(|last| last.checked_add(rows));
-            assert!(last.is_some_and(|last| last < f.scalars.len()));
+        assert!((Z == 1 || f.row_step == 1) && f.scalar_step > 0);
+        assert!(errands.is_empty() || errands.len() == parts.len());
+        for part in *parts {
+            part.places.check(lanes, Z * V);
         }
-        // Evenly over the steps, since a core waits for few lines at a time; two at a time where there are few steps. All tiles have
-        // about as many lines, and a division takes as long as a step.
         let own = parts.first().map_or(0, |part| part.places.lines().len());
-        let asked = own * (R / L) * (1 + self.0.beside.len());
-        let twice = asked > f.depth;
-        let asks = if twice { asked.div_ceil(2) } else { asked };
-        let ahead = (f.depth / asks.max(1)).max(1) * f.scalar_step;
-        assert!(f.depth == 0 || f.scalar_step > 0);
-        for (number, part) in parts.iter().enumerate() {
-            let all = &f.lanes[part.start..];
-            let end =
-                f.depth.saturating_sub(1).checked_mul(f.lane_step).and_then(|end| end.checked_add(width));
-            assert!(f.depth == 0 || end.is_some_and(|end| end <= all.len()));
-            // SAFETY: as promised to `run`.
-            let rows = unsafe { Rows::new(part.places, self.0.to, self.0.offsets) };
-            rows.check(lanes, Z * V);
-            let mut sums = [[T::splat(simd, T::default()); V]; R];
-            match *start {
-                Start::Rows(values) => {
-                    let values = &values[..R];
-                    for r in 0..R {
-                        sums[r] = [T::splat(simd, values[r]); V];
+        let height = &call.offsets[..R / L];
+        for (number, turn) in call.turns.iter().enumerate() {
+            let Turn { depth, .. } = *turn;
+            let scalars = &f.scalars[turn.scalars..];
+            if depth > 0 {
+                let rows = (R - 1) * f.row_step;
+                let last = (depth - 1).checked_mul(f.scalar_step).and_then(|last| last.checked_add(rows));
+                assert!(last.is_some_and(|last| last < scalars.len()));
+            }
+            let to = call.to.wrapping_add(turn.to);
+            // What is written after this turn, and beside it.
+            let (then, then_lines, beside) = match call.turns.get(number + 1) {
+                Some(next) => {
+                    let to = call.to.wrapping_add(next.to);
+                    (Hint { to, offsets: height }, parts[0].places.lines(), &[][..])
+                }
+                None => (call.then, call.then_lines, call.beside),
+            };
+            // Evenly over the steps, since a core waits for few lines at a time; two at a time where there are few steps. All tiles
+            // have about as many lines, and a division takes as long as a step.
+            let asked = own * (R / L) * (1 + beside.len());
+            let twice = asked > depth;
+            let asks = if twice { asked.div_ceil(2) } else { asked };
+            let ahead = (depth / asks.max(1)).max(1) * f.scalar_step;
+            for (i, part) in parts.iter().enumerate() {
+                let all = &f.lanes[part.start..];
+                let end =
+                    depth.saturating_sub(1).checked_mul(f.lane_step).and_then(|end| end.checked_add(width));
+                assert!(depth == 0 || end.is_some_and(|end| end <= all.len()));
+                // SAFETY: as promised to `run`.
+                let rows = unsafe { Rows::new(part.places, to, call.offsets) };
+                let mut sums = [[T::splat(simd, T::default()); V]; R];
+                match *start {
+                    Start::Rows(values) => {
+                        let values = &values[turn.start..][..R];
+                        for r in 0..R {
+                            sums[r] = [T::splat(simd, values[r]); V];
+                        }
+                    }
+                    Start::Lanes(values) => {
+                        let values: &[T::Vector<S>] = bytemuck::cast_slice(&values[turn.start..][..width]);
+                        let row: [T::Vector<S>; V] = values.try_into().expect("V vectors");
+                        sums = [row; R];
                     }
                 }
-                Start::Lanes(values) => {
-                    let values: &[T::Vector<S>] = bytemuck::cast_slice(&values[..width]);
-                    let row: [T::Vector<S>; V] = values.try_into().expect("V vectors");
-                    sums = [row; R];
-                }
-            }
 
-            // SAFETY: `depth` steps were asserted to lie inside both factors.
-            let mut steps = unsafe { Steps::<T, S, V, R, Z>::new(&Factors { lanes: all, ..*f }) };
-            // What comes next: the tile beside it, or what is written then; and what lies beside.
-            let (next, lines) = match parts.get(number + 1) {
-                Some(next) => {
-                    (Hint { to: self.0.to, offsets: &self.0.offsets[..R / L] }, next.places.lines())
+                // SAFETY: `depth` steps were asserted to lie inside both factors.
+                let mut steps =
+                    unsafe { Steps::<T, S, V, R, Z>::new(&Factors { lanes: all, scalars, ..*f }, depth) };
+                // What comes next: the tile beside it, or what is written then; and what lies beside.
+                let (next, lines) = match parts.get(i + 1) {
+                    Some(next) => (Hint { to, offsets: height }, next.places.lines()),
+                    None => (then, then_lines),
+                };
+                let own = part.places.lines();
+                let mut none = Errand::NONE;
+                let errand = errands.get_mut(i).unwrap_or(&mut none);
+                let mut carried = call.rows_carried;
+                let half = |lines: &[usize]| if twice { lines.len() / 2 } else { 0 };
+                sums = steps.ask(simd, &next, lines, half(lines), ahead, (&mut carried, errand), sums);
+                for &to in beside {
+                    let hint = Hint { to, offsets: height };
+                    sums = steps.ask(simd, &hint, own, half(own), ahead, (&mut carried, errand), sums);
                 }
-                None => (self.0.then, self.0.then_lines),
-            };
-            let own = part.places.lines();
-            let half = |lines: &[usize]| if twice { lines.len() / 2 } else { 0 };
-            sums = steps.ask(simd, &next, lines, half(lines), ahead, sums);
-            for &to in self.0.beside {
-                let hint = Hint { to, offsets: &self.0.offsets[..R / L] };
-                sums = steps.ask(simd, &hint, own, half(own), ahead, sums);
+                while carried > 0 && errand.is_left() {
+                    // SAFETY: a row is left.
+                    unsafe { errand.copy_row::<S, V>() };
+                    carried -= 1;
+                }
+                // SAFETY: all steps that are left.
+                sums = unsafe { steps.take(simd, steps.end, sums) };
+                let rest: &[T] = match *start {
+                    Start::Rows(values) if L < Z => &values[turn.start..],
+                    _ => &[],
+                };
+                rows.store_live::<S, V, R, Z, L>(simd, sums, rest, *activation);
             }
-            // SAFETY: all steps that are left.
-            sums = unsafe { steps.take(simd, steps.end, sums) };
-            let rest: &[T] = if let (true, Start::Rows(values)) = (L < Z, start) { values } else { &[] };
-            rows.store_live::<S, V, R, Z, L>(simd, sums, rest, *activation);
         }
     }
 }
@@ -241,8 +288,8 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
     /// # Safety
     /// V vectors and a scalar for each row lie inside the factors for each step, and steps are some scalars apart.
     #[inline(always)]
-    unsafe fn new(f: &Factors<'_, T>) -> Self {
-        let Factors { lanes, lane_step, scalars, row_step, scalar_step, depth } = *f;
+    unsafe fn new(f: &Factors<'_, T>, depth: usize) -> Self {
+        let Factors { lanes, lane_step, scalars, row_step, scalar_step } = *f;
         let (vectors, scalars) = (lanes.as_ptr(), scalars.as_ptr());
         Self {
             vectors,
@@ -255,9 +302,10 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
         }
     }
 
-    /// Asks for lines of rows, two at a time, `half` of them apart (0: the same one again, which costs less than a question), and
-    /// after them takes steps over `ahead` scalars: whole steps.
+    /// Asks for lines of rows, two at a time, `half` of them apart (0: the same one again, which costs less than a question), copies a
+    /// row of the errand, and after them takes steps over `ahead` scalars: whole steps.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // a record of them would go through memory
     fn ask(
         &mut self,
         simd: S,
@@ -265,6 +313,7 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
         lines: &[usize],
         half: usize,
         ahead: usize,
+        (carried, errand): (&mut usize, &mut Errand<T>),
         mut sums: Sums<T::Vector<S>, V, R>,
     ) -> Sums<T::Vector<S>, V, R> {
         let (first, second) = (&lines[..lines.len() - half], &lines[half..]);
@@ -276,6 +325,11 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
                 }
                 prefetch::write(to.wrapping_add(*first));
                 prefetch::write(to.wrapping_add(*second));
+                if *carried > 0 && errand.is_left() {
+                    // SAFETY: a row is left.
+                    unsafe { errand.copy_row::<S, V>() };
+                    *carried -= 1;
+                }
                 let soon = self.scalars.wrapping_add(ahead).min(self.end);
                 // SAFETY: whole steps, as far as there are any.
                 sums = unsafe { self.take(simd, soon, sums) };

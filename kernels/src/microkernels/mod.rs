@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod copy;
 pub mod direct_tile;
+pub mod errand;
 pub mod grouped_tile;
 pub mod interleave;
 pub mod matmul;

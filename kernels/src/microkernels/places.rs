@@ -158,6 +158,14 @@ pub struct Rows<'a, T> {
     offsets: &'a [usize; MOST_ROWS],
 }
 
+impl Places {
+    /// They are of so many vectors of outputs, of `lanes` elements each.
+    #[inline(always)]
+    pub fn check(&self, lanes: usize, vectors: usize) {
+        assert!(self.lanes == lanes && self.vectors == vectors);
+    }
+}
+
 impl<'a, T> Rows<'a, T> {
     /// Rows at `to + offsets[r]`.
     ///
@@ -167,10 +175,10 @@ impl<'a, T> Rows<'a, T> {
         Self { places, to, offsets }
     }
 
-    /// The places are of so many vectors of outputs, of `lanes` elements each.
+    /// See [`Places::check`].
     #[inline(always)]
     pub fn check(&self, lanes: usize, vectors: usize) {
-        assert!(self.places.lanes == lanes && self.places.vectors == vectors);
+        self.places.check(lanes, vectors);
     }
 }
 

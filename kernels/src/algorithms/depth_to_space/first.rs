@@ -6,16 +6,18 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::blocking::{Blocking, MOST_SHARING, Parts, WeightTile};
-use super::pack::{fetch, fill, windows};
+use super::pack::{fetch, fill};
 use super::prepared::PreparedDirect;
 use super::tiles::{MOST_HINTS, Tile};
 use crate::machine::parallel::SharedOutput;
-use crate::machine::prefetch;
-use crate::microkernels::copy::copy;
-use crate::microkernels::direct_tile::{self, Call, Factors, Hint, Part, Shape, Start};
+use crate::microkernels::direct_tile::{self, Call, Factors, Hint, Part, Shape, Start, Turn};
+use crate::microkernels::errand::Errand;
 use crate::microkernels::places::{MOST_ROWS, Places};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
+
+/// Inputs are asked for at least so many steps before they are copied.
+const FETCH_STEPS: usize = 64;
 
 /// Some vectors of pixels, for some tiles of weights of one group.
 pub struct Task<'a, 'o, T> {
@@ -27,9 +29,6 @@ pub struct Task<'a, 'o, T> {
     pub units: Range<usize>,
     pub tiles: Range<usize>,
 }
-
-/// Inputs are asked for at least so many steps before they are copied.
-const FETCH_STEPS: usize = 64;
 
 /// The pixels of some tiles side by side, whose inputs are packed together; or of one tile.
 #[derive(Debug, Clone)]
@@ -126,8 +125,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         let (mut here, mut there) = slot.split_at_mut(b.panel());
         let mut placed: [[Places; MOST_SHARING]; 2] =
             from_fn(|_| from_fn(|_| Places::new(b.lanes, size_of::<T>())));
-        let errands = Parts::new(b.sources, tiles.len());
-        let tiles = &plan.tiles[tiles];
+        let (tiles, turns) = (&plan.tiles[tiles.clone()], &plan.turns[tiles]);
         let (mut own, mut filled) = (panel(0), false);
         for i in 0..count {
             if !filled {
@@ -144,8 +142,8 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 .as_ref()
                 .filter(|next| b.ahead && next.vectors == own.vectors)
                 .and_then(|next| next.plain(b, group));
-            let block =
-                Block { plan, input, output, group, own: &own, tiles, errands, next: next.as_ref(), from };
+            let next_of = next.as_ref();
+            let block = Block { plan, input, output, group, own: &own, tiles, turns, next: next_of, from };
             block.run(simd, here, there, &mut placed);
             filled = from.is_some();
             if filled {
@@ -165,9 +163,9 @@ struct Block<'a, 'o, T> {
     output: SharedOutput<'o, T>,
     group: usize,
     own: &'a Panel,
-    /// The tiles of weights, and the sources of the next panel that are copied with each.
+    /// The tiles of weights, and what each does.
     tiles: &'a [Tile],
-    errands: Parts,
+    turns: &'a [Turn],
     next: Option<&'a Panel>,
     /// Where the inputs of the next panel begin, if they are copied meanwhile.
     from: Option<usize>,
@@ -187,9 +185,19 @@ impl<T: Float> Block<'_, '_, T> {
         // what they hold of the phase.
         let alike = b.axes.rows_are_whole() || own.is_whole(b);
         let (mut kinds, mut phases, mut now) = ([usize::MAX; 2], [0; 2], 0);
-        let fetched = (FETCH_STEPS / b.sources).clamp(1, self.tiles.len());
-        for (number, tile) in self.tiles.iter().enumerate() {
-            self.carry(simd, number, fetched, there);
+        let width = |part: usize| sharing.of(part).len() * b.lanes;
+        let live = self.tiles.iter().filter(|tile| tile.live).count();
+        let rows_carried = b.sources.div_ceil(live.max(1));
+        let mut errands = self.errands(there, rows_carried * (FETCH_STEPS / b.sources).max(1));
+        // Where nothing is copied, what the next panel reads is asked for, a part with each tile.
+        let fetches = self.next.filter(|_| self.from.is_none());
+        let sources = Parts::new(b.sources, self.tiles.len());
+        let mut number = 0;
+        while number < self.tiles.len() {
+            let tile = &self.tiles[number];
+            if let Some(next) = fetches {
+                fetch(b, self.group, self.input, next.pixels.clone(), sources.of(number));
+            }
             let kind = if alike { 0 } else { tile.positions };
             if kinds[now] != kind {
                 now = 1 - now;
@@ -201,118 +209,127 @@ impl<T: Float> Block<'_, '_, T> {
                     Panel::place(g, b, own.part(b, vectors.clone()), vectors.len(), tile.number, places);
                 }
             }
-            let (places, held) = (&placed[now], phases[now]);
-            let to_tile = |tile: &Tile| base.wrapping_add(tile.channel + tile.phase).wrapping_sub(held);
-            let (own_to, channels) = (to_tile(tile), tile.units);
-            let of_tile = self.group * b.bias_step() + tile.bias;
-            let Some(weights) = tile.weights else {
+            let places = &placed[now];
+            // The places hold a phase already.
+            let to = base.wrapping_sub(phases[now]);
+            let of_group = self.group * b.bias_step();
+            if !tile.live {
+                let turn = &self.turns[number];
                 for places in &places[..sharing.count] {
-                    for c in 0..channels {
+                    for c in 0..tile.units {
                         // SAFETY: as above; the rows are channels of the tile, one output plane apart.
                         unsafe {
-                            let value = self.plan.rest[of_tile + c * b.unit];
-                            places.fill(simd, value, own_to.wrapping_add(c * plane));
+                            let value = self.plan.rest[of_group + turn.start + c * b.unit];
+                            places.fill(simd, value, to.wrapping_add(turn.to + c * plane));
                         }
                     }
                 }
+                number += 1;
                 continue;
+            }
+            // Tiles of the same rows and places take turns.
+            let like = |next: &&Tile| {
+                next.live && next.units == tile.units && (alike || next.positions == tile.positions)
             };
+            let most = if fetches.is_some() { 1 } else { usize::MAX };
+            let count = self.tiles[number..].iter().take(most).take_while(like).count();
+            let turns = &self.turns[number..][..count];
+            number += count;
             // What comes next: phases without taps, and the next tile of weights, or the first one for the next pixels.
-            let following = &self.tiles[number + 1..];
-            let fills = tile.fills.min(following.len());
+            let following = &self.turns[number..];
+            let fills = self.tiles[number - 1].fills.min(following.len());
             let mut beside = [base.cast_const(); MOST_HINTS];
-            for (to, fill) in beside.iter_mut().zip(&following[..fills]) {
-                *to = to_tile(fill);
+            for (hint, fill) in beside.iter_mut().zip(&following[..fills]) {
+                *hint = to.wrapping_add(fill.to);
             }
             let beside = &beside[..fills.min(MOST_HINTS)];
             let (then_to, then_channels) = match (following.get(fills), self.next) {
-                (Some(then), _) => (to_tile(then), then.units),
+                (Some(then), _) => (to.wrapping_add(then.to), self.tiles[number + fills].units),
                 (None, Some(next)) => {
-                    let first = &self.tiles[0];
-                    (to_tile(first).wrapping_offset(next.start - own.start), first.units)
+                    let first = to.wrapping_add(self.turns[0].to);
+                    (first.wrapping_offset(next.start - own.start), self.tiles[0].units)
                 }
-                (None, None) => (own_to, 0),
+                (None, None) => (to, 0),
             };
-            let rows = channels * b.unit;
+            let rows = tile.units * b.unit;
             // Tiles of equal width together: the wider ones, then the others.
             let mut part = 0;
             while part < sharing.count {
-                let vectors = sharing.of(part).len();
+                let (first, vectors) = (part, sharing.of(part).len());
                 let mut parts = [Part { start: 0, places: &places[0] }; MOST_SHARING];
-                let mut count = 0;
                 while part < sharing.count && sharing.of(part).len() == vectors {
-                    if !places[part].is_empty() {
-                        let start = sharing.of(part).start * b.lanes * b.sources;
-                        parts[count] = Part { start, places: &places[part] };
-                        count += 1;
-                    }
+                    let start = sharing.of(part).start * b.lanes * b.sources;
+                    parts[part - first] = Part { start, places: &places[part] };
                     part += 1;
                 }
+                let parts = &parts[..part - first];
+                if parts.iter().all(|part| part.places.is_empty()) {
+                    continue;
+                }
                 let (then, then_lines) = if part < sharing.count {
-                    (Hint { to: own_to, offsets: &offsets[..channels] }, places[part].lines())
+                    let to = to.wrapping_add(turns[0].to);
+                    (Hint { to, offsets: &offsets[..tile.units] }, places[part].lines())
                 } else {
                     (Hint { to: then_to, offsets: &offsets[..then_channels] }, places[0].lines())
                 };
                 let factors = Factors {
                     lanes: here,
                     lane_step: vectors * b.lanes,
-                    scalars: &self.plan.weights[self.group * b.group_weights() + weights..],
+                    scalars: &self.plan.weights[self.group * b.group_weights()..][..b.group_weights()],
                     row_step: 1,
                     scalar_step: rows,
-                    depth: tile.depth,
                 };
                 let call = Call {
                     factors,
-                    start: Start::Rows(&self.plan.bias[of_tile..][..rows]),
+                    start: Start::Rows(&self.plan.bias[of_group..][..b.bias_step()]),
                     activation: self.plan.epilogue.activation,
-                    parts: &parts[..count],
-                    to: own_to,
+                    parts,
+                    turns,
+                    to,
                     offsets: &offsets,
                     then,
                     then_lines,
                     beside,
+                    rows_carried,
                 };
                 let shape = Shape { rows, vectors, z: b.z, live: b.unit };
-                // SAFETY: as above; the rows are channels of the tile, one output plane apart.
-                unsafe { direct_tile::run(simd, shape, &call) };
+                let errands = if self.from.is_some() { &mut errands[first..part] } else { &mut [] };
+                // SAFETY: as above; the rows are channels of the tile, one output plane apart. Errands are as wide as their tiles.
+                unsafe { direct_tile::run(simd, shape, &call, errands) };
             }
+        }
+        for (part, errand) in errands[..sharing.count].iter_mut().enumerate() {
+            // SAFETY: as wide as their tiles.
+            unsafe { errand.copy_rows(simd, width(part)) };
         }
     }
 
-    /// Copies a part of the next panel, before tile number `number`, and asks for the one that is copied `fetched` tiles later.
+    /// What is copied of the next panel meanwhile, for each tile beside the others; asked for `lead` rows before.
     #[inline(always)]
-    fn carry<S: Simd>(&self, simd: S, number: usize, fetched: usize, there: &mut [T]) {
-        let b = &self.plan.blocking;
-        let (plane, own) = (b.axes.plane, self.own);
-        let Some(from) = self.from else {
-            if let Some(next) = self.next {
-                fetch(b, self.group, self.input, next.pixels.clone(), self.errands.of(number));
-            }
-            return;
-        };
-        let sharing = own.sharing;
-        for (window, channels) in windows(b, self.errands.of(number)) {
-            let from = from - window * b.axes.back;
-            for part in 0..sharing.count {
-                let vectors = sharing.of(part);
-                let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
-                let to = &mut there[at * b.sources + window * b.group_in * width..][..b.group_in * width];
-                for c in channels.clone() {
-                    copy(simd, &self.input[from + c * plane + at..][..width], &mut to[c * width..][..width]);
-                }
-            }
+    fn errands(&self, there: &mut [T], lead: usize) -> [Errand<T>; MOST_SHARING] {
+        let (b, own) = (&self.plan.blocking, self.own);
+        let mut errands = [Errand::NONE; MOST_SHARING];
+        let Some(from) = self.from else { return errands };
+        let (sharing, mut left) = (own.sharing, there);
+        for (part, errand) in errands[..sharing.count].iter_mut().enumerate() {
+            let vectors = sharing.of(part);
+            let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
+            let (to, others) = left.split_at_mut(b.sources * width);
+            left = others;
+            let (distances, next) = ([b.axes.plane, b.axes.back], own.vectors * b.lanes);
+            // SAFETY: the panel is read when all of it is copied; inputs are not written.
+            *errand = unsafe {
+                Errand::new(
+                    self.input,
+                    from + at,
+                    to,
+                    width,
+                    [b.axes.windows, b.group_in],
+                    distances,
+                    (lead, next),
+                )
+            };
         }
-        // After the last part comes the first one of the panel after the next.
-        let (width, count) = (own.vectors * b.lanes, self.errands.count);
-        let (soon, from) = match number + fetched {
-            soon if soon < count => (soon, from),
-            soon => (soon - count, from + width),
-        };
-        for (window, channels) in windows(b, self.errands.of(soon)) {
-            let from = self.input.as_ptr().wrapping_add(from - window * b.axes.back);
-            for c in channels {
-                prefetch::run(from.wrapping_add(c * plane), width);
-            }
-        }
+        errands
     }
 }

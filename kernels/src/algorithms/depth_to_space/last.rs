@@ -8,11 +8,11 @@ use pulp::{Simd, WithSimd};
 use super::axes::{Axes, PhasedAxis, Pixel};
 use super::blocking::{Blocking, Parts, WeightTile};
 use super::prepared::PreparedDirect;
-use super::tiles::{MOST_HINTS, Stripe, Tile};
+use super::tiles::{MOST_HINTS, Stripe};
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
-use crate::microkernels::direct_tile::{self, Call, Factors, Hint, MOST_VECTORS, Part, Shape, Start};
+use crate::microkernels::direct_tile::{self, Call, Factors, Hint, MOST_VECTORS, Part, Shape, Start, Turn};
 use crate::microkernels::places::{MOST_ROWS, Places};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -162,9 +162,8 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         // Phases without taps are filled after the tiles of weights, some with each.
         let stripes = Parts::new(plan.stripes.len(), plan.tiles.len());
         let stripes = |number: usize| &plan.stripes[stripes.of(tiles.start + number)];
-        let own_tiles = &plan.tiles[tiles.clone()];
-        let start = |tile: &Tile| group * b.group_out + tile.channel + tile.phase;
-        let to_tile = |tile: &Tile| base.wrapping_add(start(tile));
+        let (own_tiles, turns) = (&plan.tiles[tiles.clone()], &plan.turns[tiles.clone()]);
+        let base = base.wrapping_add(group * b.group_out);
         // Each tile of pixels takes all tiles of weights; or each of those a block of pixels.
         let in_turn = b.block == 1;
         let mut begin = 0;
@@ -175,23 +174,25 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
             let end = (begin + b.block).min(count);
             let first = spots[here];
             for (number, tile) in own_tiles.iter().enumerate() {
-                let next = own_tiles.get(number + 1);
+                let is_last = number + 1 == own_tiles.len();
                 let side = b.sides.of(tile.number.side);
                 let width = side.len() * b.lanes;
                 let places = places_of(tile.number);
-                let of_tile = group * b.bias_step() + tile.bias;
-                let weights = &plan.weights[group * b.group_weights() + tile.weights.unwrap_or(0)..];
+                let turn = turns[number];
+                let of_tile = group * b.bias_step() + turn.start;
+                let to = base.wrapping_add(turn.to);
+                let weights = &plan.weights[group * b.group_weights() + turn.scalars..];
                 let stripes = stripes(number);
                 for i in begin..end {
                     let (own, there) = (pixels(i), 1 - here);
                     // What comes next: the next pixels, or the next tile of weights, or the next block.
-                    let (then, later) = match next {
-                        _ if i + 1 < end => (tile, there),
-                        Some(next) if in_turn => (next, here),
-                        next => (next.unwrap_or(&own_tiles[0]), there),
+                    let (then, later) = match own_tiles.len() - number {
+                        _ if i + 1 < end => (number, there),
+                        1 => (0, there),
+                        _ => (number + 1, if in_turn { here } else { there }),
                     };
                     if later == there {
-                        if i + 1 == end && next.is_some() {
+                        if i + 1 == end && !is_last {
                             spots[there] = first;
                         } else if own.end < units.end {
                             spots[there] = Spots::new(g, b, own.end);
@@ -209,7 +210,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                     let mut beside = [base.cast_const(); MOST_HINTS];
                     let mut hints = 0;
                     for stripe in stripes {
-                        let to = base.wrapping_add(group * b.group_out + stripe.phase).cast_const();
+                        let to = base.wrapping_add(stripe.phase).cast_const();
                         for at in (0..stripe.count * b.group_out).step_by(width) {
                             if hints < MOST_HINTS {
                                 beside[hints] = to.wrapping_add(at);
@@ -217,8 +218,9 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                             }
                         }
                     }
-                    let then_lines = places_of(then.number).lines();
-                    let then = Hint { to: to_tile(then), offsets: &spots[later].offsets[..own.len()] };
+                    let then_lines = places_of(own_tiles[then].number).lines();
+                    let to_then = base.wrapping_add(turns[then].to);
+                    let then = Hint { to: to_then, offsets: &spots[later].offsets[..own.len()] };
                     let offsets = &spots[here].offsets;
                     let mut left = spots[here].present(&b.axes, tile.number, own.len());
                     while left != 0 {
@@ -238,22 +240,24 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                             scalars: &input[(own.start + from) * channels + group * b.group_in..],
                             row_step: channels,
                             scalar_step: 1,
-                            depth: b.group_in,
                         };
+                        let turn = Turn { scalars: 0, start: 0, to: 0, ..turn };
                         let call = Call {
                             factors,
                             start: Start::Lanes(&plan.bias[of_tile..][..width]),
                             activation: plan.epilogue.activation,
                             parts: &[Part { start: 0, places }],
-                            to: to_tile(tile),
+                            turns: &[turn],
+                            to,
                             offsets,
                             then,
                             then_lines,
                             beside: &beside[..hints],
+                            rows_carried: 0,
                         };
                         let shape = Shape { rows, vectors: side.len(), z: 1, live: 1 };
                         // SAFETY: as above; the rows are the task's own pixels, whose outputs in this phase begin there.
-                        unsafe { direct_tile::run(simd, shape, &call) };
+                        unsafe { direct_tile::run(simd, shape, &call, &mut []) };
                     }
                     for stripe in stripes {
                         // SAFETY: as above; stripes are shared out with the tiles, too.

@@ -2,7 +2,7 @@
 
 use super::blocking::{Blocking, Parts, not_finite};
 use super::pack::{pack_bias, pack_bias_of_phases, pack_group};
-use super::tiles::{Stripe, Tile};
+use super::tiles::{Stripe, Tile, turns};
 use super::{first, last};
 use crate::contract::kernel::Prepared;
 use crate::contract::request::{Refusal, Request, Weights};
@@ -11,6 +11,7 @@ use crate::machine::parallel::{self, SharedOutput};
 use crate::machine::scratch::{AlignedVec, Bytes64, Scratch};
 use crate::machine::tensor::{Tensor, TensorMut};
 use crate::microkernels::activation::activate;
+use crate::microkernels::direct_tile::Turn;
 use crate::microkernels::vector::Float;
 use crate::problem::epilogue::Epilogue;
 use crate::problem::geometry::Geometry;
@@ -30,7 +31,9 @@ pub struct PreparedDirect<T> {
     pub bias: AlignedVec<T>,
     /// What outputs without products are, [`Blocking::rest_step`] values for each group.
     pub rest: AlignedVec<T>,
+    /// The tiles of weights, and what each does.
     pub tiles: Vec<Tile>,
+    pub turns: Vec<Turn>,
     /// Channels last.
     pub stripes: Vec<Stripe>,
 }
@@ -38,8 +41,11 @@ pub struct PreparedDirect<T> {
 impl<T: Float> PreparedDirect<T> {
     pub fn new(request: &Request<'_>, blocking: Blocking, weights: Weights<'_>) -> Result<Self, Refusal> {
         let (threads, scratch) = blocking.workers(request);
+        let tiles = Tile::all(request.geometry, &blocking)?;
+        let turns = turns(request.geometry, &blocking, &tiles)?;
         let mut prepared = Self {
-            tiles: Tile::all(request.geometry, &blocking)?,
+            tiles,
+            turns,
             stripes: Stripe::all(request.geometry, &blocking)?,
             geometry: request.geometry.clone(),
             epilogue: request.epilogue,

@@ -6,6 +6,7 @@ use super::axes::{Axes, Pixel};
 use super::blocking::{Blocking, WeightTile};
 use super::pack::tile_start;
 use crate::error::Error;
+use crate::microkernels::direct_tile::Turn;
 use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
@@ -17,16 +18,11 @@ pub const MOST_HINTS: usize = 4;
 pub struct Tile {
     /// Its phase and number.
     pub number: WeightTile,
-    /// Where its weights begin among those of the group; `None` where its phase has no tap.
-    pub weights: Option<usize>,
-    /// Steps of its sums: input channels of each tap.
-    pub depth: usize,
+    /// Whether its phase has a tap.
+    pub live: bool,
     /// Its channels, or its vectors of them.
     pub units: usize,
-    /// Where the first of its rows or lanes begins among the bias of the group.
-    pub bias: usize,
-    /// Where its first channel lies among the outputs of the group, and its phase from there.
-    pub channel: usize,
+    /// Where its phase lies from phase 0.
     pub phase: usize,
     /// The number of the positions along z and y that have outputs in its phase: phases that have the same lie alike.
     pub positions: usize,
@@ -51,7 +47,7 @@ impl Tile {
         let mut kinds = Vec::new();
         tiles.extend(numbers().map(|number| Self::new(g, b, number, &mut kinds)));
         for i in (1..tiles.len()).rev() {
-            if tiles[i].weights.is_none() {
+            if !tiles[i].live {
                 tiles[i - 1].fills = tiles[i].fills + 1;
             }
         }
@@ -66,24 +62,37 @@ impl Tile {
         }
         let [_, height, width] = g.output();
         let units = b.sides.of(number.side);
-        let [taps, ..] = b.axes.taps(number.z, number.y);
         let row = (number.z * height + number.y) * width;
-        let (channel, phase) = match b.layout {
-            Layout::Nchw => (units.start * g.output_plane(), row),
-            Layout::Nhwc => (units.start * b.lanes, (row + number.run) * g.problem().out_channels()),
+        let phase = match b.layout {
+            Layout::Nchw => row,
+            Layout::Nhwc => (row + number.run) * g.problem().out_channels(),
         };
-        Self {
-            number,
-            weights: tile_start(b, number),
-            depth: taps * b.group_in,
-            units: units.len(),
-            bias: units.start * b.unit,
-            channel,
-            phase,
-            positions,
-            fills: 0,
-        }
+        Self { number, live: tile_start(b, number).is_some(), units: units.len(), phase, positions, fills: 0 }
     }
+}
+
+/// What each tile does: weights and bias among those of the group, outputs from those of a pixel in phase 0.
+pub fn turns(g: &Geometry, b: &Blocking, tiles: &[Tile]) -> Result<Vec<Turn>, Error> {
+    let mut turns: Vec<Turn> = Vec::new();
+    let bytes = size_of_val(tiles);
+    turns
+        .try_reserve_exact(tiles.len())
+        .map_err(|_| Error::OutOfMemory { what: "tiles of weights", bytes })?;
+    turns.extend(tiles.iter().map(|tile| {
+        let units = b.sides.of(tile.number.side);
+        let [taps, ..] = b.axes.taps(tile.number.z, tile.number.y);
+        let channel = match b.layout {
+            Layout::Nchw => units.start * g.output_plane(),
+            Layout::Nhwc => units.start * b.lanes,
+        };
+        Turn {
+            scalars: tile_start(b, tile.number).unwrap_or(0),
+            depth: taps * b.group_in,
+            start: units.start * b.unit,
+            to: channel + tile.phase,
+        }
+    }));
+    Ok(turns)
 }
 
 /// Channels last, phases without taps whose outputs lie together: those of a pixel are copied at once.

@@ -56,10 +56,12 @@ pub struct Factors<'a, T> {
     pub scalar_step: usize,
 }
 
-/// Tiles that take turns, of the same vectors: they differ by their scalars.
+/// Tiles that take turns: they differ by one of their factors.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
-    /// Where its scalars begin.
+    /// Where its vectors begin, and its scalars.
+    pub lanes: usize,
+    /// See `lanes`.
     pub scalars: usize,
     /// Steps; none leaves what the sums start from.
     pub depth: usize,
@@ -90,7 +92,7 @@ pub struct Hint<'a, T> {
 /// A tile of those side by side, which differ by their vectors and places.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
-    /// Where its vectors begin among the factors' lanes.
+    /// Where its vectors begin, from those of a turn.
     pub start: usize,
     /// Where its sums go.
     pub places: &'a Places,
@@ -194,7 +196,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
         let height = &call.offsets[..R / L];
         for (number, turn) in call.turns.iter().enumerate() {
             let Turn { depth, .. } = *turn;
-            let scalars = &f.scalars[turn.scalars..];
+            let (lanes_of_turn, scalars) = (&f.lanes[turn.lanes..], &f.scalars[turn.scalars..]);
             if depth > 0 {
                 let rows = (R - 1) * f.row_step;
                 let last = (depth - 1).checked_mul(f.scalar_step).and_then(|last| last.checked_add(rows));
@@ -216,7 +218,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
             let asks = if twice { asked.div_ceil(2) } else { asked };
             let ahead = (depth / asks.max(1)).max(1) * f.scalar_step;
             for (i, part) in parts.iter().enumerate() {
-                let all = &f.lanes[part.start..];
+                let all = &lanes_of_turn[part.start..];
                 let end =
                     depth.saturating_sub(1).checked_mul(f.lane_step).and_then(|end| end.checked_add(width));
                 assert!(depth == 0 || end.is_some_and(|end| end <= all.len()));

@@ -8,14 +8,19 @@ use pulp::{Simd, WithSimd};
 use super::axes::{Axes, PhasedAxis, Pixel};
 use super::blocking::{Blocking, Parts, WeightTile};
 use super::prepared::PreparedDirect;
-use super::tiles::{MOST_HINTS, Stripe};
+use super::tiles::{MOST_HINTS, Stripe, Tile};
 use crate::machine::parallel::SharedOutput;
 use crate::machine::prefetch;
 use crate::microkernels::copy::copy;
-use crate::microkernels::direct_tile::{self, Call, Factors, Hint, MOST_VECTORS, Part, Shape, Start, Turn};
+use crate::microkernels::direct_tile::{self, Call, Factors, Hint, MOST_VECTORS, Part, Shape, Start};
 use crate::microkernels::places::{MOST_ROWS, Places};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
+
+/// Inputs of a pixel (bytes): of so many, the next ones are asked for by one tile of weights as well as by several, one after another.
+const SHORT_PIXEL: usize = 256;
+/// Tiles of weights that take turns in one call, at most.
+const MOST_TURNS: usize = 8;
 
 /// Some pixels, for some tiles of weights of one group.
 pub struct Task<'a, 'o, T> {
@@ -63,6 +68,12 @@ impl Spots {
         spots
     }
 
+    /// Whether the first `count` pixels have all outputs.
+    #[inline(always)]
+    fn is_inside(&self, count: usize) -> bool {
+        self.edges & ((1 << count) - 1) == 0
+    }
+
     /// Its pixels.
     #[inline(always)]
     fn pixels(&self, axes: &Axes, count: usize) -> impl Iterator<Item = Pixel> {
@@ -81,7 +92,7 @@ impl Spots {
     #[inline(always)]
     fn present(&self, axes: &Axes, tile: WeightTile, count: usize) -> u32 {
         let mut present = (1 << count) - 1;
-        if self.edges & present != 0 {
+        if !self.is_inside(count) {
             for (r, pixel) in self.pixels(axes, count).enumerate() {
                 // A run over all phases along x is of a whole axis.
                 let x = axes.x.is_whole() || axes.x.output_of(pixel.x, tile.run).is_some();
@@ -111,7 +122,7 @@ unsafe fn fill<T: Float, S: Simd>(
     let rest = &plan.rest[group * b.rest_step()..][..stripe.count * unit];
     let start = group * unit + stripe.phase;
     let offsets = spots.offsets[..count].iter().map(|offset| offset.wrapping_add(start));
-    if spots.edges & ((1 << count) - 1) == 0 {
+    if spots.is_inside(count) {
         for offset in offsets {
             // SAFETY: as promised.
             copy(simd, rest, unsafe { output.slice_mut(offset, rest.len()) });
@@ -162,10 +173,11 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         // Phases without taps are filled after the tiles of weights, some with each.
         let stripes = Parts::new(plan.stripes.len(), plan.tiles.len());
         let stripes = |number: usize| &plan.stripes[stripes.of(tiles.start + number)];
-        let (own_tiles, turns) = (&plan.tiles[tiles.clone()], &plan.turns[tiles.clone()]);
+        let (own_tiles, all_turns) = (&plan.tiles[tiles.clone()], &plan.turns[tiles.clone()]);
         let base = base.wrapping_add(group * b.group_out);
         // Each tile of pixels takes all tiles of weights; or each of those a block of pixels.
         let in_turn = b.block == 1;
+        let short = channels * size_of::<T>() <= SHORT_PIXEL;
         let mut begin = 0;
         // Of this tile and the next, in turn: a copy would wait until what was just written in parts has left the store queue.
         let mut spots = [Spots::new(g, b, units.start); 2];
@@ -173,26 +185,33 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
         while begin < count {
             let end = (begin + b.block).min(count);
             let first = spots[here];
-            for (number, tile) in own_tiles.iter().enumerate() {
-                let is_last = number + 1 == own_tiles.len();
+            let mut number = 0;
+            while number < own_tiles.len() {
+                let tile = &own_tiles[number];
+                let places = places_of(tile.number);
+                // Tiles of the same vectors take turns in one call, where they have the same pixels.
+                let all_present = in_turn && spots[here].is_inside(pixels(begin).len());
+                let most = if all_present && short { MOST_TURNS } else { 1 };
+                let like = |next: &&Tile| std::ptr::eq(places_of(next.number), places);
+                let turns = match own_tiles[number..].iter().take(most).take_while(like).count() {
+                    some if plan.stripes.is_empty() => &all_turns[number..][..some],
+                    _ => &all_turns[number..][..1],
+                };
+                let of_turns = number..number + turns.len();
+                number = of_turns.end;
                 let side = b.sides.of(tile.number.side);
                 let width = side.len() * b.lanes;
-                let places = places_of(tile.number);
-                let turn = turns[number];
-                let of_tile = group * b.bias_step() + turn.start;
-                let to = base.wrapping_add(turn.to);
-                let weights = &plan.weights[group * b.group_weights() + turn.scalars..];
-                let stripes = stripes(number);
+                let stripes = stripes(of_turns.start);
                 for i in begin..end {
                     let (own, there) = (pixels(i), 1 - here);
                     // What comes next: the next pixels, or the next tile of weights, or the next block.
                     let (then, later) = match own_tiles.len() - number {
-                        _ if i + 1 < end => (number, there),
-                        1 => (0, there),
-                        _ => (number + 1, if in_turn { here } else { there }),
+                        _ if i + 1 < end => (of_turns.start, there),
+                        0 => (0, there),
+                        _ => (number, if in_turn { here } else { there }),
                     };
                     if later == there {
-                        if i + 1 == end && !is_last {
+                        if i + 1 == end && number < own_tiles.len() {
                             spots[there] = first;
                         } else if own.end < units.end {
                             spots[there] = Spots::new(g, b, own.end);
@@ -200,7 +219,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                     }
                     // What the next pixels read, a part with each tile of weights.
                     if in_turn {
-                        let soon = fetches.of(number);
+                        let soon = fetches.of(of_turns.start).start..fetches.of(number - 1).end;
                         let from = (own.end * channels) * size_of::<T>() / 64;
                         let from = input.as_ptr().cast::<u8>().wrapping_add(from * 64);
                         for line in soon {
@@ -219,7 +238,7 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                         }
                     }
                     let then_lines = places_of(own_tiles[then].number).lines();
-                    let to_then = base.wrapping_add(turns[then].to);
+                    let to_then = base.wrapping_add(all_turns[then].to);
                     let then = Hint { to: to_then, offsets: &spots[later].offsets[..own.len()] };
                     let offsets = &spots[here].offsets;
                     let mut left = spots[here].present(&b.axes, tile.number, own.len());
@@ -235,20 +254,19 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                             offsets
                         };
                         let factors = Factors {
-                            lanes: weights,
+                            lanes: &plan.weights[group * b.group_weights()..][..b.group_weights()],
                             lane_step: width,
                             scalars: &input[(own.start + from) * channels + group * b.group_in..],
                             row_step: channels,
                             scalar_step: 1,
                         };
-                        let turn = Turn { scalars: 0, start: 0, to: 0, ..turn };
                         let call = Call {
                             factors,
-                            start: Start::Lanes(&plan.bias[of_tile..][..width]),
+                            start: Start::Lanes(&plan.bias[group * b.bias_step()..][..b.bias_step()]),
                             activation: plan.epilogue.activation,
                             parts: &[Part { start: 0, places }],
-                            turns: &[turn],
-                            to,
+                            turns,
+                            to: base,
                             offsets,
                             then,
                             then_lines,

@@ -81,12 +81,14 @@ pub fn turns(g: &Geometry, b: &Blocking, tiles: &[Tile]) -> Result<Vec<Turn>, Er
     turns.extend(tiles.iter().map(|tile| {
         let units = b.sides.of(tile.number.side);
         let [taps, ..] = b.axes.taps(tile.number.z, tile.number.y);
-        let channel = match b.layout {
-            Layout::Nchw => units.start * g.output_plane(),
-            Layout::Nhwc => units.start * b.lanes,
+        let weights = tile_start(b, tile.number).unwrap_or(0);
+        let (channel, lanes, scalars) = match b.layout {
+            Layout::Nchw => (units.start * g.output_plane(), 0, weights),
+            Layout::Nhwc => (units.start * b.lanes, weights, 0),
         };
         Turn {
-            scalars: tile_start(b, tile.number).unwrap_or(0),
+            lanes,
+            scalars,
             depth: taps * b.group_in,
             start: units.start * b.unit,
             to: channel + tile.phase,

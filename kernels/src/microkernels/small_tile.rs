@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::machine::prefetch;
 
 /// Rows of the tallest tile.
-pub const MOST_ROWS: usize = 4;
+pub const MOST_ROWS: usize = 6;
 /// Cache lines that the weights of one channel fill at most: four vectors.
 pub const MOST_LINES: usize = 4;
 /// Pixels of the widest tile.
@@ -34,13 +34,19 @@ pub const MOST_PIXELS: usize = 8;
 pub const fn exists(registers: usize, vectors: usize, rows: usize, pixels: usize) -> bool {
     let sums = vectors * rows * pixels;
     if registers < 32 {
-        return vectors == 2 && sums <= 12;
+        return vectors == 2 && rows <= 4 && sums <= 12;
     }
     match vectors {
-        1 | 2 => sums <= 28,
-        4 => sums <= 24,
+        1 => sums <= 30,
+        2 => rows <= 4 && sums <= 28,
+        4 => rows <= 4 && sums <= 24,
         _ => false,
     }
+}
+
+/// Rows of the tallest tile of so many pixels; 0 where there is none.
+pub fn tallest(registers: usize, vectors: usize, pixels: usize) -> usize {
+    (1..=MOST_ROWS).rev().find(|&rows| exists(registers, vectors, rows, pixels)).unwrap_or(0)
 }
 
 /// Whether tiles can leave out single pixels: the branches need registers to spare.
@@ -158,7 +164,7 @@ impl Tiles {
 
     /// Runs tile `i`: adds to `start` (one value for each channel), or to what the sums hold.
     #[inline(always)]
-    pub fn run<T: Float, S: Simd>(&self, simd: S, i: usize, operands: Operands<'_, T>) {
+    pub fn run<T: Float, S: Simd>(&self, simd: S, i: usize, operands: &mut Operands<'_, T>) {
         let (tiles, tile) = (self, &self.tiles[i]);
         macro_rules! dispatch {
             ($($v:literal: $($r:literal)*;)*) => {
@@ -179,14 +185,23 @@ impl Tiles {
             (@ $v:literal $r:literal $p:literal pattern) => { ($v, $r, $p) };
             (@ $v:literal $r:literal $p:literal body) => {
                 if const { exists(S::REGISTER_COUNT, $v, $r, $p) } {
-                    simd.vectorize(Body::<T, $v, $r, $p> { tiles, tile, operands })
+                    alone(simd, Body::<T, $v, $r, $p> { tiles, tile, operands })
                 } else {
                     unreachable!("tile {}×{}×{}", $v, $r, $p)
                 }
             };
         }
-        dispatch!(1: 1 2 3 4; 2: 1 2 3 4; 4: 1 2 3 4;);
+        dispatch!(1: 1 2 3 4 5 6; 2: 1 2 3 4; 4: 1 2 3 4;);
     }
+}
+
+/// In a function of its own: inlined, all tiles would share one set of registers.
+#[inline(never)]
+fn alone<T: Float, S: Simd, const V: usize, const R: usize, const P: usize>(
+    simd: S,
+    body: Body<'_, '_, T, V, R, P>,
+) {
+    simd.vectorize(body);
 }
 
 /// Pushes, or refuses where memory is short.
@@ -223,7 +238,7 @@ pub struct Operands<'a, T> {
 struct Body<'a, 'o, T, const V: usize, const R: usize, const P: usize> {
     tiles: &'a Tiles,
     tile: &'a Tile,
-    operands: Operands<'o, T>,
+    operands: &'a mut Operands<'o, T>,
 }
 
 impl<T: Float, const V: usize, const R: usize, const P: usize> WithSimd for Body<'_, '_, T, V, R, P> {
@@ -237,59 +252,61 @@ impl<T: Float, const V: usize, const R: usize, const P: usize> WithSimd for Body
         assert!(has_masks(S::REGISTER_COUNT) || !tiles.masks);
         let sums: &mut [T::Vector<S>] = bytemuck::cast_slice_mut(o.sums);
         assert!(tiles.sums <= sums.len() && tiles.vectors == V);
+        let (sums, pixel_step) = (sums.as_mut_ptr(), tiles.pixel_step);
         let mut acc = [[[T::splat(simd, T::default()); V]; P]; R];
         if let Some(start) = o.start {
-            let start: &[T::Vector<S>] = bytemuck::cast_slice(start);
-            for acc in acc.iter_mut().flatten() {
-                acc.copy_from_slice(&start[..V]);
+            let start: &[T::Vector<S>; V] =
+                bytemuck::cast_slice(start).try_into().expect("a value for each channel");
+            for r in 0..R {
+                for p in 0..P {
+                    acc[r][p] = *start;
+                }
             }
         } else {
             for r in 0..R {
                 for p in 0..P {
                     for v in 0..V {
                         // SAFETY: all tiles' sums lie inside, as asserted.
-                        acc[r][p][v] =
-                            unsafe { *sums.get_unchecked(tile.sums[r] + p * tiles.pixel_step + v) };
+                        acc[r][p][v] = unsafe { *sums.add(tile.sums[r] + p * pixel_step + v) };
                     }
                 }
             }
         }
         let panel: &[T::Vector<S>] = bytemuck::cast_slice(o.weights);
+        let mut rows = [o.input.as_ptr(); R];
+        for r in 0..R {
+            rows[r] = rows[r].wrapping_offset(tile.input[r]);
+        }
         let all = u32::MAX >> (32 - R * P);
         for tap in &tiles.taps[tile.first_tap..tile.end_tap] {
             let weights = &panel[tap.number * o.channels * V..][..o.channels * V];
-            let mut rows = [o.input.as_ptr(); R];
-            for r in 0..R {
-                rows[r] = rows[r].wrapping_offset(tile.input[r] + tap.shift);
-            }
             let run = Run::<T, S, V, R, P> {
                 simd,
-                rows,
+                rows: &rows,
+                shift: tap.shift,
                 pixels: tap.pixels,
-                channel_step: o.channel_step,
+                channel_step: o.channel_step as isize,
                 weights,
                 ahead: panel.len(),
                 fetches: o.fetches,
             };
             // SAFETY: every pixel of the tap reads inside the input: not before it, as `push` asserted, and in the last
             // channel not beyond it, as asserted above.
-            acc = unsafe {
+            unsafe {
                 if tap.pixels == all {
-                    run.all(acc)
+                    run.all(&mut acc);
                 } else if const { has_masks(S::REGISTER_COUNT) } {
-                    run.some(acc)
+                    run.some(&mut acc);
                 } else {
                     unreachable!("asserted above")
                 }
-            };
+            }
         }
         for r in 0..R {
             for p in 0..P {
                 for v in 0..V {
                     // SAFETY: as above.
-                    unsafe {
-                        *sums.get_unchecked_mut(tile.sums[r] + p * tiles.pixel_step + v) = acc[r][p][v]
-                    };
+                    unsafe { *sums.add(tile.sums[r] + p * pixel_step + v) = acc[r][p][v] };
                 }
             }
         }
@@ -299,9 +316,10 @@ impl<T: Float, const V: usize, const R: usize, const P: usize> WithSimd for Body
 /// One tap over all channels of a pass.
 struct Run<'a, T: Float, S: Simd, const V: usize, const R: usize, const P: usize> {
     simd: S,
-    rows: [*const T; R],
+    rows: &'a [*const T; R],
+    shift: isize,
     pixels: u32,
-    channel_step: usize,
+    channel_step: isize,
     weights: &'a [T::Vector<S>],
     /// Vectors from a weight to the one that is fetched.
     ahead: usize,
@@ -314,16 +332,17 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
     /// All pixels have the tap.
     ///
     /// # Safety
-    /// Pixel `p` of row `r` may be read at `rows[r] + p` for every channel.
+    /// Pixel `p` of row `r` may be read at `rows[r] + shift + p` for every channel.
     #[inline(always)]
-    unsafe fn all(&self, mut acc: Sums<T::Vector<S>, V, R, P>) -> Sums<T::Vector<S>, V, R, P> {
-        let mut at = 0;
+    unsafe fn all(&self, acc: &mut Sums<T::Vector<S>, V, R, P>) {
+        let mut at = self.shift;
         for weights in self.weights.chunks_exact(V) {
             self.fetch(weights);
             for r in 0..R {
+                let row = self.rows[r].wrapping_offset(at);
                 for p in 0..P {
                     // SAFETY: as promised by the caller.
-                    let value = T::splat(self.simd, unsafe { *self.rows[r].wrapping_add(at + p) });
+                    let value = T::splat(self.simd, unsafe { *row.wrapping_add(p) });
                     for v in 0..V {
                         acc[r][p][v] = T::mul_add(self.simd, weights[v], value, acc[r][p][v]);
                     }
@@ -331,7 +350,6 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
             }
             at += self.channel_step;
         }
-        acc
     }
 
     /// The pixels of the mask have the tap.
@@ -339,8 +357,8 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
     /// # Safety
     /// As for [`Run::all`], for these pixels.
     #[inline(always)]
-    unsafe fn some(&self, mut acc: Sums<T::Vector<S>, V, R, P>) -> Sums<T::Vector<S>, V, R, P> {
-        let mut at = 0;
+    unsafe fn some(&self, acc: &mut Sums<T::Vector<S>, V, R, P>) {
+        let mut at = self.shift;
         for weights in self.weights.chunks_exact(V) {
             self.fetch(weights);
             let weights: [T::Vector<S>; V] =
@@ -348,8 +366,9 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
             for r in 0..R {
                 for p in 0..P {
                     if self.pixels >> (r * P + p) & 1 != 0 {
+                        let row = self.rows[r].wrapping_offset(at);
                         // SAFETY: as promised by the caller.
-                        let value = T::splat(self.simd, unsafe { *self.rows[r].wrapping_add(at + p) });
+                        let value = T::splat(self.simd, unsafe { *row.wrapping_add(p) });
                         for v in 0..V {
                             acc[r][p][v] = T::mul_add(self.simd, weights[v], value, acc[r][p][v]);
                         }
@@ -358,7 +377,6 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const P: usize> Run<'_, 
             }
             at += self.channel_step;
         }
-        acc
     }
 
     #[inline(always)]

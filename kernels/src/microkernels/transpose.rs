@@ -67,22 +67,17 @@ unsafe fn block<T: Float, S: Simd>(
     width: usize,
 ) {
     let lanes = T::lanes::<S>();
-    // A whole vector is read from each row of `from`: packed buffers are padded to whole vectors.
-    let whole = width == lanes && from.len() >= (lanes - 1) * from_step + lanes;
-    if whole && height == lanes {
-        // SAFETY: as promised by the caller; `slice_mut` checks the bounds of the whole region.
+    // So much is read of each row of `from`: its last 128-bit piece may be longer than what is wanted, packed buffers are padded.
+    let read = height.next_multiple_of(16 / size_of::<T>());
+    if width == lanes && from.len() >= (lanes - 1) * from_step + read {
+        // SAFETY: as promised by the caller; `slice_ptr` checks the bounds of the whole region.
         unsafe {
-            let region = to.output.slice_ptr(to.start, (lanes - 1) * to.step + lanes);
-            square::<T, S>(from, from_step, region, to.step);
-        }
-    } else if whole {
-        let mut buffer = [T::default(); 256];
-        // SAFETY: lanes ≤ 16 for every type and instruction set.
-        unsafe { square::<T, S>(from, from_step, buffer.as_mut_ptr(), lanes) };
-        let vectors: &[T::Vector<S>] = bytemuck::cast_slice(&buffer);
-        for (r, vector) in vectors[..height].iter().enumerate() {
-            // SAFETY: as promised by the caller.
-            T::store_partial(simd, unsafe { to.output.slice_mut(to.start + r * to.step, width) }, *vector);
+            let region = to.output.slice_ptr(to.start, (height - 1) * to.step + lanes);
+            if height == lanes {
+                wide::<T, S, true>(simd, from, from_step, region, to.step, lanes);
+            } else {
+                wide::<T, S, false>(simd, from, from_step, region, to.step, height);
+            }
         }
     } else {
         for r in 0..height {
@@ -95,29 +90,38 @@ unsafe fn block<T: Float, S: Simd>(
     }
 }
 
-/// A whole lanes × lanes block.
+/// `height` ≤ lanes rows of a vector each; `WHOLE`: as many as lanes.
 ///
 /// # Safety
-/// `from` holds `lanes` rows at distance `from_step`; `to` may be written at `lanes` elements of `lanes` rows at distance
-/// `to_step`.
+/// `from` holds `lanes` rows of `height` elements, in whole 128-bit pieces, at distance `from_step`; `to` may be written at `lanes`
+/// elements of `height` rows at distance `to_step`.
 #[inline(always)]
-unsafe fn square<T: Float, S: Simd>(from: &[T], from_step: usize, to: *mut T, to_step: usize) {
+unsafe fn wide<T: Float, S: Simd, const WHOLE: bool>(
+    _: S,
+    from: &[T],
+    from_step: usize,
+    to: *mut T,
+    to_step: usize,
+    height: usize,
+) {
     let lanes = T::lanes::<S>();
-    assert!(from.len() >= (lanes - 1) * from_step + lanes);
+    let read = height.next_multiple_of(16 / size_of::<T>());
+    assert!((1..=lanes).contains(&height) && from.len() >= (lanes - 1) * from_step + read);
     let is = |other: TypeId| TypeId::of::<(T, S)>() == other;
     #[cfg(target_arch = "x86_64")]
     {
         use pulp::x86::{V3, V4};
+        let from = from.as_ptr();
         // SAFETY: the sizes are as promised; a value of type `S` proves the instructions.
         unsafe {
             if is(TypeId::of::<(f32, V4)>()) {
-                return x86::f32_16(from.as_ptr().cast(), from_step, to.cast(), to_step);
+                return x86::f32_16::<WHOLE>(from.cast(), from_step, to.cast(), to_step, height);
             } else if is(TypeId::of::<(f64, V4)>()) {
-                return x86::f64_8(from.as_ptr().cast(), from_step, to.cast(), to_step);
+                return x86::f64_8::<WHOLE>(from.cast(), from_step, to.cast(), to_step, height);
             } else if is(TypeId::of::<(f32, V3)>()) {
-                return x86::f32_8(from.as_ptr().cast(), from_step, to.cast(), to_step);
+                return x86::f32_8::<WHOLE>(from.cast(), from_step, to.cast(), to_step, height);
             } else if is(TypeId::of::<(f64, V3)>()) {
-                return x86::f64_4(from.as_ptr().cast(), from_step, to.cast(), to_step);
+                return x86::f64_4::<WHOLE>(from.cast(), from_step, to.cast(), to_step, height);
             }
         }
     }
@@ -125,11 +129,11 @@ unsafe fn square<T: Float, S: Simd>(from: &[T], from_step: usize, to: *mut T, to
     // SAFETY: as above.
     unsafe {
         if is(TypeId::of::<(f32, pulp::aarch64::Neon)>()) {
-            return neon::f32_4(from.as_ptr().cast(), from_step, to.cast(), to_step);
+            return neon::f32_4::<WHOLE>(from.as_ptr().cast(), from_step, to.cast(), to_step, height);
         }
     }
     let _ = is;
-    for r in 0..lanes {
+    for r in 0..height {
         for c in 0..lanes {
             // SAFETY: inside both blocks.
             unsafe { *to.add(r * to_step + c) = *from.get_unchecked(c * from_step + r) };
@@ -141,16 +145,23 @@ unsafe fn square<T: Float, S: Simd>(from: &[T], from_step: usize, to: *mut T, to
 mod x86 {
     use std::arch::x86_64::*;
 
-    /// 16 × 16 f32.
+    /// Up to 16 rows of 16 f32.
     ///
     /// # Safety
-    /// As for [`super::square`]; the CPU has AVX-512F.
+    /// As for [`super::wide`]; the CPU has AVX-512F.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn f32_16(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+    pub unsafe fn f32_16<const WHOLE: bool>(
+        from: *const f32,
+        from_step: usize,
+        to: *mut f32,
+        to_step: usize,
+        height: usize,
+    ) {
+        let height = if WHOLE { 16 } else { height };
         // SAFETY: rows and columns below 16, as promised.
         unsafe {
-            for quarter in 0..4 {
+            for quarter in 0..height.div_ceil(4) {
                 // Rows i, 4 + i, 8 + i, 12 + i of four columns, one in each 128-bit lane.
                 let gather = |i: usize| {
                     let at = |r: usize| _mm_loadu_ps(from.add(r * from_step + 4 * quarter));
@@ -166,23 +177,36 @@ mod x86 {
                 let ((al, cl), (ah, ch)) = (pair(ab_low, cd_low), pair(ab_high, cd_high));
                 let to = to.add(4 * quarter * to_step);
                 _mm512_storeu_ps(to, _mm512_castpd_ps(_mm512_unpacklo_pd(al, cl)));
-                _mm512_storeu_ps(to.add(to_step), _mm512_castpd_ps(_mm512_unpackhi_pd(al, cl)));
-                _mm512_storeu_ps(to.add(2 * to_step), _mm512_castpd_ps(_mm512_unpacklo_pd(ah, ch)));
-                _mm512_storeu_ps(to.add(3 * to_step), _mm512_castpd_ps(_mm512_unpackhi_pd(ah, ch)));
+                if 4 * quarter + 1 < height {
+                    _mm512_storeu_ps(to.add(to_step), _mm512_castpd_ps(_mm512_unpackhi_pd(al, cl)));
+                }
+                if 4 * quarter + 2 < height {
+                    _mm512_storeu_ps(to.add(2 * to_step), _mm512_castpd_ps(_mm512_unpacklo_pd(ah, ch)));
+                }
+                if 4 * quarter + 3 < height {
+                    _mm512_storeu_ps(to.add(3 * to_step), _mm512_castpd_ps(_mm512_unpackhi_pd(ah, ch)));
+                }
             }
         }
     }
 
-    /// 8 × 8 f64.
+    /// Up to 8 rows of 8 f64.
     ///
     /// # Safety
-    /// As for [`super::square`]; the CPU has AVX-512F and DQ.
+    /// As for [`super::wide`]; the CPU has AVX-512F and DQ.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
-    pub unsafe fn f64_8(from: *const f64, from_step: usize, to: *mut f64, to_step: usize) {
+    pub unsafe fn f64_8<const WHOLE: bool>(
+        from: *const f64,
+        from_step: usize,
+        to: *mut f64,
+        to_step: usize,
+        height: usize,
+    ) {
+        let height = if WHOLE { 8 } else { height };
         // SAFETY: rows and columns below 8, as promised.
         unsafe {
-            for quarter in 0..4 {
+            for quarter in 0..height.div_ceil(2) {
                 let gather = |i: usize| {
                     let at = |r: usize| _mm_loadu_pd(from.add(r * from_step + 2 * quarter));
                     let v = _mm512_castpd128_pd512(at(i));
@@ -193,21 +217,30 @@ mod x86 {
                 let (even, odd) = (gather(0), gather(1));
                 let to = to.add(2 * quarter * to_step);
                 _mm512_storeu_pd(to, _mm512_unpacklo_pd(even, odd));
-                _mm512_storeu_pd(to.add(to_step), _mm512_unpackhi_pd(even, odd));
+                if 2 * quarter + 1 < height {
+                    _mm512_storeu_pd(to.add(to_step), _mm512_unpackhi_pd(even, odd));
+                }
             }
         }
     }
 
-    /// 8 × 8 f32.
+    /// Up to 8 rows of 8 f32.
     ///
     /// # Safety
-    /// As for [`super::square`]; the CPU has AVX.
+    /// As for [`super::wide`]; the CPU has AVX.
     #[inline]
     #[target_feature(enable = "avx")]
-    pub unsafe fn f32_8(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+    pub unsafe fn f32_8<const WHOLE: bool>(
+        from: *const f32,
+        from_step: usize,
+        to: *mut f32,
+        to_step: usize,
+        height: usize,
+    ) {
+        let height = if WHOLE { 8 } else { height };
         // SAFETY: rows and columns below 8, as promised.
         unsafe {
-            for half in 0..2 {
+            for half in 0..height.div_ceil(4) {
                 let gather = |i: usize| {
                     let at = |r: usize| _mm_loadu_ps(from.add(r * from_step + 4 * half));
                     _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(at(i)), at(4 + i))
@@ -219,23 +252,36 @@ mod x86 {
                 let ((al, cl), (ah, ch)) = (pair(ab_low, cd_low), pair(ab_high, cd_high));
                 let to = to.add(4 * half * to_step);
                 _mm256_storeu_ps(to, _mm256_castpd_ps(_mm256_unpacklo_pd(al, cl)));
-                _mm256_storeu_ps(to.add(to_step), _mm256_castpd_ps(_mm256_unpackhi_pd(al, cl)));
-                _mm256_storeu_ps(to.add(2 * to_step), _mm256_castpd_ps(_mm256_unpacklo_pd(ah, ch)));
-                _mm256_storeu_ps(to.add(3 * to_step), _mm256_castpd_ps(_mm256_unpackhi_pd(ah, ch)));
+                if 4 * half + 1 < height {
+                    _mm256_storeu_ps(to.add(to_step), _mm256_castpd_ps(_mm256_unpackhi_pd(al, cl)));
+                }
+                if 4 * half + 2 < height {
+                    _mm256_storeu_ps(to.add(2 * to_step), _mm256_castpd_ps(_mm256_unpacklo_pd(ah, ch)));
+                }
+                if 4 * half + 3 < height {
+                    _mm256_storeu_ps(to.add(3 * to_step), _mm256_castpd_ps(_mm256_unpackhi_pd(ah, ch)));
+                }
             }
         }
     }
 
-    /// 4 × 4 f64.
+    /// Up to 4 rows of 4 f64.
     ///
     /// # Safety
-    /// As for [`super::square`]; the CPU has AVX.
+    /// As for [`super::wide`]; the CPU has AVX.
     #[inline]
     #[target_feature(enable = "avx")]
-    pub unsafe fn f64_4(from: *const f64, from_step: usize, to: *mut f64, to_step: usize) {
+    pub unsafe fn f64_4<const WHOLE: bool>(
+        from: *const f64,
+        from_step: usize,
+        to: *mut f64,
+        to_step: usize,
+        height: usize,
+    ) {
+        let height = if WHOLE { 4 } else { height };
         // SAFETY: rows and columns below 4, as promised.
         unsafe {
-            for half in 0..2 {
+            for half in 0..height.div_ceil(2) {
                 let gather = |i: usize| {
                     let at = |r: usize| _mm_loadu_pd(from.add(r * from_step + 2 * half));
                     _mm256_insertf128_pd::<1>(_mm256_castpd128_pd256(at(i)), at(2 + i))
@@ -243,7 +289,9 @@ mod x86 {
                 let (even, odd) = (gather(0), gather(1));
                 let to = to.add(2 * half * to_step);
                 _mm256_storeu_pd(to, _mm256_unpacklo_pd(even, odd));
-                _mm256_storeu_pd(to.add(to_step), _mm256_unpackhi_pd(even, odd));
+                if 2 * half + 1 < height {
+                    _mm256_storeu_pd(to.add(to_step), _mm256_unpackhi_pd(even, odd));
+                }
             }
         }
     }
@@ -253,13 +301,20 @@ mod x86 {
 mod neon {
     use std::arch::aarch64::*;
 
-    /// 4 × 4 f32.
+    /// Up to 4 rows of 4 f32.
     ///
     /// # Safety
-    /// As for [`super::square`].
+    /// As for [`super::wide`].
     #[inline]
     #[target_feature(enable = "neon")]
-    pub unsafe fn f32_4(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+    pub unsafe fn f32_4<const WHOLE: bool>(
+        from: *const f32,
+        from_step: usize,
+        to: *mut f32,
+        to_step: usize,
+        height: usize,
+    ) {
+        let height = if WHOLE { 4 } else { height };
         // SAFETY: rows and columns below 4, as promised.
         unsafe {
             let row = |r: usize| vld1q_f32(from.add(r * from_step));
@@ -269,9 +324,15 @@ mod neon {
             let (ab_even, ab_odd) = (wide(vtrn1q_f32(a, b)), wide(vtrn2q_f32(a, b)));
             let (cd_even, cd_odd) = (wide(vtrn1q_f32(c, d)), wide(vtrn2q_f32(c, d)));
             vst1q_f32(to, narrow(vtrn1q_f64(ab_even, cd_even)));
-            vst1q_f32(to.add(to_step), narrow(vtrn1q_f64(ab_odd, cd_odd)));
-            vst1q_f32(to.add(2 * to_step), narrow(vtrn2q_f64(ab_even, cd_even)));
-            vst1q_f32(to.add(3 * to_step), narrow(vtrn2q_f64(ab_odd, cd_odd)));
+            if 1 < height {
+                vst1q_f32(to.add(to_step), narrow(vtrn1q_f64(ab_odd, cd_odd)));
+            }
+            if 2 < height {
+                vst1q_f32(to.add(2 * to_step), narrow(vtrn2q_f64(ab_even, cd_even)));
+            }
+            if 3 < height {
+                vst1q_f32(to.add(3 * to_step), narrow(vtrn2q_f64(ab_odd, cd_odd)));
+            }
         }
     }
 }

@@ -64,6 +64,12 @@ pub trait Float: Element {
     /// The places of these lanes may be written; `to` itself may lie outside.
     unsafe fn store_lanes<S: Simd>(simd: S, lanes: Range<usize>, to: *mut Self, value: Self::Vector<S>);
 
+    /// The lanes of the mask, lane i to `to + i`.
+    ///
+    /// # Safety
+    /// As for [`Float::store_lanes`].
+    unsafe fn store_masked<S: Simd>(simd: S, mask: Self::Mask<S>, to: *mut Self, value: Self::Vector<S>);
+
     /// The lanes `lanes`.
     fn mask<S: Simd>(simd: S, lanes: Range<usize>) -> Self::Mask<S>;
 
@@ -132,10 +138,19 @@ macro_rules! float {
                 to: *mut Self,
                 value: Self::Vector<S>,
             ) {
-                // Of the mask alone: with it would come a call.
-                let mask = MemMask::new(Self::mask(simd, lanes));
                 // SAFETY: as promised by the caller.
-                unsafe { simd.$mask_store(mask, to, value) }
+                unsafe { Self::store_masked(simd, Self::mask(simd, lanes), to, value) }
+            }
+            #[inline(always)]
+            unsafe fn store_masked<S: Simd>(
+                simd: S,
+                mask: Self::Mask<S>,
+                to: *mut Self,
+                value: Self::Vector<S>,
+            ) {
+                // Of the mask alone: with lanes would come a call.
+                // SAFETY: as promised by the caller.
+                unsafe { simd.$mask_store(MemMask::new(mask), to, value) }
             }
             #[inline(always)]
             fn mask<S: Simd>(simd: S, lanes: Range<usize>) -> Self::Mask<S> {

@@ -3,7 +3,7 @@
 use crate::contract::request::{Declined, Request};
 use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::slab::equal_parts;
-use crate::microkernels::small_tile::{MOST_PIXELS, MOST_ROWS, exists, has_masks};
+use crate::microkernels::small_tile::{MOST_PIXELS, exists, has_masks, tallest};
 use crate::problem::problem::Layout;
 
 /// Sums of the narrowest block of output channels (one vector, two where registers are few) of several images, at most (bytes): they stay
@@ -41,7 +41,7 @@ pub struct Blocking {
     pub lanes: usize,
     /// Vector registers.
     pub registers: usize,
-    /// The largest tile.
+    /// The tile of the longest phase; where a phase is shorter along x, its tiles may be taller.
     pub vectors: usize,
     pub rows: usize,
     pub pixels: usize,
@@ -279,10 +279,7 @@ fn tile(registers: usize, vectors: usize, outer: usize, inner: usize) -> (usize,
             continue;
         }
         let pixels = equal_parts(inner, most);
-        let Some(tallest) = (1..=MOST_ROWS).rev().find(|&r| exists(registers, v, r, pixels)) else {
-            continue;
-        };
-        let rows = equal_parts(outer, tallest);
+        let rows = equal_parts(outer, tallest(registers, v, pixels));
         let filled = vectors as f64 / vectors.next_multiple_of(v) as f64;
         let score = filled * (v * rows * pixels).min(20) as f64;
         if score >= best.0 {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::blocking::{Blocking, Pixels};
 use crate::error::Error;
 use crate::microkernels::slab::equal_parts;
-use crate::microkernels::small_tile::{Row, Tap, Tiles, has_masks, push};
+use crate::microkernels::small_tile::{MOST_ROWS, Row, Tap, Tiles, has_masks, push, tallest};
 use crate::problem::geometry::{Geometry, Phase};
 
 /// What a part of the batch runs for each block of output channels.
@@ -181,9 +181,10 @@ impl Builder<'_> {
         }
         let [pz, py, px] = self.phases;
         let steps = self.steps();
+        let rows = tallest(self.b.registers, self.b.vectors, pixels);
         for group in lines.chunk_by(|a, b| !sorted || a.taps == b.taps) {
-            for lines in group.chunks(equal_parts(group.len(), self.b.rows)) {
-                let mut rows = [lines[0].row; crate::microkernels::small_tile::MOST_ROWS];
+            for lines in group.chunks(equal_parts(group.len(), rows)) {
+                let mut rows = [lines[0].row; MOST_ROWS];
                 for (row, line) in rows.iter_mut().zip(lines) {
                     *row = line.row;
                 }

@@ -155,20 +155,20 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 let channels = b.pass.min(b.group_in - done);
                 let panel = (phase.taps_before * b.group_in + phase.taps * done) * width;
                 for tile in phase.tiles.clone() {
-                    let operands = Operands {
+                    let mut operands = Operands {
                         input: &input[(group * b.group_in + done) * b.channel_step..],
                         channel_step: b.channel_step,
                         channels,
                         weights: &weights[panel..][..phase.taps * channels * width],
                         start: (done == 0).then_some(bias),
-                        sums,
+                        sums: &mut *sums,
                         fetches: if b.streams_weights {
                             lines_of(tile - phase.tiles.start, phase.tiles.len())
                         } else {
                             0
                         },
                     };
-                    program.tiles.run(simd, tile, operands);
+                    program.tiles.run(simd, tile, &mut operands);
                 }
                 done += if phase.taps > 0 { channels } else { b.group_in };
             }
@@ -188,14 +188,16 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 }
                 Layout::Nhwc => {
                     let step = g.problem().out_channels();
-                    for (pixel, sums) in sums.chunks_exact(width).enumerate() {
-                        // SAFETY: as above.
-                        let to = unsafe { output.slice_ptr(start + pixel * step, channels) };
-                        for (v, sums) in sums.chunks_exact(b.lanes).enumerate() {
-                            let (first, value) = (v * b.lanes, T::load(simd, sums));
-                            let lanes = 0..b.lanes.min(channels.saturating_sub(first));
-                            // SAFETY: these are lanes of the `channels` elements there.
-                            unsafe { T::store_lanes(simd, lanes, to.wrapping_add(first), value) };
+                    let vectors: &[T::Vector<S>] = bytemuck::cast_slice(sums);
+                    // SAFETY: as above; of what lies between, nothing is accessed.
+                    let to = unsafe { output.slice_ptr(start, (b.outputs - 1) * step + channels) };
+                    for v in 0..b.vectors {
+                        let first = v * b.lanes;
+                        let mask = T::mask(simd, 0..b.lanes.min(channels.saturating_sub(first)));
+                        for (pixel, vectors) in vectors.chunks_exact(b.vectors).enumerate() {
+                            let to = to.wrapping_add(pixel * step + first);
+                            // SAFETY: these are lanes of the `channels` elements of the pixel.
+                            unsafe { T::store_masked(simd, mask, to, vectors[v]) };
                         }
                     }
                 }

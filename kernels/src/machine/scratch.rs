@@ -49,7 +49,9 @@ impl Scratch {
 
     /// Allocates it, zeroed.
     pub fn allocate(self) -> Result<Vec<Bytes64>, Error> {
-        filled_vec("scratch", self.units(), bytemuck::Zeroable::zeroed())
+        // Zeroed by the system's own means: a loop over values is compiled for the baseline, and small layers wait for it.
+        bytemuck::allocation::try_zeroed_vec(self.units())
+            .map_err(|()| Error::OutOfMemory { what: "scratch", bytes: self.bytes })
     }
 }
 

@@ -36,7 +36,7 @@ impl Kernel for WeightStreaming {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 2, speed: 4 }
+        Revisions { numerics: 2, speed: 3 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -259,7 +259,7 @@ impl<T: Float, const V: usize, const R: usize, const Z: usize, const L: usize> W
                 }
                 while carried > 0 && errand.is_left() {
                     // SAFETY: a row is left.
-                    unsafe { errand.copy_row::<S, V>() };
+                    unsafe { errand.copy_row::<S, V>(simd) };
                     carried -= 1;
                 }
                 // SAFETY: all steps that are left.
@@ -329,7 +329,7 @@ impl<T: Float, S: Simd, const V: usize, const R: usize, const Z: usize> Steps<T,
                 prefetch::write(to.wrapping_add(*second));
                 if *carried > 0 && errand.is_left() {
                     // SAFETY: a row is left.
-                    unsafe { errand.copy_row::<S, V>() };
+                    unsafe { errand.copy_row::<S, V>(simd) };
                     *carried -= 1;
                 }
                 let soon = self.scalars.wrapping_add(ahead).min(self.end);

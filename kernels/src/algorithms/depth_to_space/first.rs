@@ -11,7 +11,7 @@ use super::prepared::PreparedDirect;
 use super::tiles::{MOST_HINTS, Tile};
 use crate::machine::parallel::SharedOutput;
 use crate::microkernels::direct_tile::{self, Call, Factors, Hint, Part, Shape, Start, Turn};
-use crate::microkernels::errand::Errand;
+use crate::microkernels::errand::{Errand, Source};
 use crate::microkernels::places::{MOST_ROWS, Places};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
@@ -101,11 +101,38 @@ impl Panel {
         true
     }
 
-    /// Where its inputs of channel 0 begin in window 0, if they lie together and fill all vectors.
-    fn plain(&self, b: &Blocking, group: usize) -> Option<usize> {
-        let width = self.vectors * b.lanes;
-        let from = b.axes.together(self.pixels.start, width, b.channels_before(group));
-        from.filter(|_| self.pixels.len() == width)
+    /// Its inputs in some vectors, row by row, if they fill them: together in all windows, or in one and on both sides of the end of an
+    /// image.
+    fn source(&self, b: &Blocking, group: usize, vectors: Range<usize>) -> Option<Source> {
+        let (axes, at) = (&b.axes, self.pixels.start + vectors.start * b.lanes);
+        let width = vectors.len() * b.lanes;
+        if at + width > self.pixels.end {
+            return None;
+        }
+        let channels = b.channels_before(group);
+        let all = |start, together, jump| Source {
+            start,
+            together,
+            jump,
+            rows: b.group_in,
+            step: axes.plane,
+            windows: axes.windows,
+            back: axes.back,
+            next: self.vectors * b.lanes,
+        };
+        if let Some(start) = axes.together(at, width, channels) {
+            return Some(all(start, width, 0));
+        }
+        let first = axes.run(0, 0, at, width, channels);
+        let second = axes.run(0, first.len, at + first.len, width - first.len, channels);
+        let (start, rest) = (first.from?, second.from?);
+        let in_two = axes.windows == 1 && first.len + second.len == width && start + first.len <= rest;
+        in_two.then(|| all(start, first.len, rest - start))
+    }
+
+    /// Whether all vectors of all tiles have a source.
+    fn is_carried(&self, b: &Blocking, group: usize) -> bool {
+        (0..self.sharing.count).all(|part| self.source(b, group, self.sharing.of(part)).is_some())
     }
 }
 
@@ -138,14 +165,12 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                 }
             }
             let next = (i + 1 < count).then(|| panel(i + 1));
-            let from = next
-                .as_ref()
-                .filter(|next| b.ahead && next.vectors == own.vectors)
-                .and_then(|next| next.plain(b, group));
             let next_of = next.as_ref();
-            let block = Block { plan, input, output, group, own: &own, tiles, turns, next: next_of, from };
+            let carried =
+                next_of.filter(|next| b.ahead && next.vectors == own.vectors && next.is_carried(b, group));
+            let block = Block { plan, input, output, group, own: &own, tiles, turns, next: next_of, carried };
             block.run(simd, here, there, &mut placed);
-            filled = from.is_some();
+            filled = carried.is_some();
             if filled {
                 std::mem::swap(&mut here, &mut there);
             }
@@ -167,8 +192,8 @@ struct Block<'a, 'o, T> {
     tiles: &'a [Tile],
     turns: &'a [Turn],
     next: Option<&'a Panel>,
-    /// Where the inputs of the next panel begin, if they are copied meanwhile.
-    from: Option<usize>,
+    /// The next panel, if its inputs are copied meanwhile.
+    carried: Option<&'a Panel>,
 }
 
 impl<T: Float> Block<'_, '_, T> {
@@ -190,7 +215,7 @@ impl<T: Float> Block<'_, '_, T> {
         let rows_carried = b.sources.div_ceil(live.max(1));
         let mut errands = self.errands(there, rows_carried * (FETCH_STEPS / b.sources).max(1));
         // Where nothing is copied, what the next panel reads is asked for, a part with each tile.
-        let fetches = self.next.filter(|_| self.from.is_none());
+        let fetches = self.next.filter(|_| self.carried.is_none());
         let sources = Parts::new(b.sources, self.tiles.len());
         let mut number = 0;
         while number < self.tiles.len() {
@@ -293,7 +318,7 @@ impl<T: Float> Block<'_, '_, T> {
                     rows_carried,
                 };
                 let shape = Shape { rows, vectors, z: b.z, live: b.unit };
-                let errands = if self.from.is_some() { &mut errands[first..part] } else { &mut [] };
+                let errands = if self.carried.is_some() { &mut errands[first..part] } else { &mut [] };
                 // SAFETY: as above; the rows are channels of the tile, one output plane apart. Errands are as wide as their tiles.
                 unsafe { direct_tile::run(simd, shape, &call, errands) };
             }
@@ -309,26 +334,15 @@ impl<T: Float> Block<'_, '_, T> {
     fn errands(&self, there: &mut [T], lead: usize) -> [Errand<T>; MOST_SHARING] {
         let (b, own) = (&self.plan.blocking, self.own);
         let mut errands = [Errand::NONE; MOST_SHARING];
-        let Some(from) = self.from else { return errands };
+        let Some(next) = self.carried else { return errands };
         let (sharing, mut left) = (own.sharing, there);
         for (part, errand) in errands[..sharing.count].iter_mut().enumerate() {
-            let vectors = sharing.of(part);
-            let (at, width) = (vectors.start * b.lanes, vectors.len() * b.lanes);
+            let width = sharing.of(part).len() * b.lanes;
             let (to, others) = left.split_at_mut(b.sources * width);
             left = others;
-            let (distances, next) = ([b.axes.plane, b.axes.back], own.vectors * b.lanes);
+            let source = next.source(b, self.group, sharing.of(part)).expect("a panel that is carried");
             // SAFETY: the panel is read when all of it is copied; inputs are not written.
-            *errand = unsafe {
-                Errand::new(
-                    self.input,
-                    from + at,
-                    to,
-                    width,
-                    [b.axes.windows, b.group_in],
-                    distances,
-                    (lead, next),
-                )
-            };
+            *errand = unsafe { Errand::new(self.input, source, to, width, lead) };
         }
         errands
     }

@@ -214,11 +214,6 @@ impl Blocking {
         products * (all - pairs.min(all)) * 3 / (10 * self.vectors as u128)
     }
 
-    /// Time of the work over that of smaller images. Fitted.
-    pub fn far_sums(&self) -> f64 {
-        if self.far { 1.15 } else { 1.0 }
-    }
-
     /// Times that heavy weights are read.
     pub fn weight_reads(&self) -> usize {
         if self.far { self.batch.div_ceil(self.part) } else { 1 }

@@ -15,7 +15,7 @@ const SHARE: f64 = 1.1;
 /// Steps of the products that the start and the end of a tile cost; a tile has one for each input channel.
 const TILE_STEPS: f64 = 16.0;
 /// Bytes per nanosecond at which weights come from beyond the level-2 cache.
-const STREAM: f64 = 16.0;
+const STREAM: f64 = 24.0;
 
 /// See [`crate::Kernel::cost`].
 pub fn cost(request: &Request<'_>, b: &Blocking) -> Cost {
@@ -36,7 +36,7 @@ pub fn cost(request: &Request<'_>, b: &Blocking) -> Cost {
     // Every block of tiles reads the weights of its pair.
     let blocks = sum(&|pair| pair.rows.div_ceil(pair.step) * b.x_blocks * b.pair_points(pair));
     let streamed = blocks * (b.padded_in() * b.padded_out() * b.groups * size) as f64 / STREAM;
-    let moved = (g.compulsory_elements() * size as u128) as f64;
+    let moved = ((g.input_len() + g.output_len()) * size) as f64;
     Cost {
         nanoseconds: (products.max(streamed) + vectors / b.lanes as f64) / threads + roofs.dram_ns(moved),
         scratch_bytes: b.workers(request).1.bytes,

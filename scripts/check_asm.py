@@ -29,7 +29,6 @@ SPILLS = {
     "algorithms/separable/passes.rs": 1,  # 2 or 3 registers
     "microkernels/row_pass/channels.rs": 11,  # up to 5, with 16 registers: 16 to 25 weights stay over a whole row
     "microkernels/row_pass/positions.rs": 18,  # up to 20, the same with masks
-    "microkernels/small_tile.rs": 40,  # from 14 sums on all of them, in the loop with a branch for each pixel
 }
 
 # Intrinsics that are functions of their own. What asks the processor for its features is called once.

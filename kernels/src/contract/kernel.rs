@@ -12,7 +12,7 @@ use crate::problem::problem::Accuracy;
 pub struct Revisions {
     /// Grows when the rounding of any result may differ: voids pinned choices.
     pub numerics: u32,
-    /// Grows when it may have become slower or faster: voids measurements only.
+    /// Grows when it became so much slower or faster that recorded times would choose wrongly: voids measurements only.
     pub speed: u32,
 }
 

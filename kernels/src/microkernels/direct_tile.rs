@@ -125,7 +125,7 @@ pub struct Call<'a, T> {
     pub parts: &'a [Part<'a>],
     /// All of them take these turns.
     pub turns: &'a [Turn],
-    /// Where their rows go, each to its places.
+    /// Where their rows go, each to its places: from here and from [`Turn::to`] on.
     pub to: *mut T,
     /// See `to`.
     pub offsets: &'a [usize; MOST_ROWS],
@@ -140,8 +140,10 @@ pub struct Call<'a, T> {
     pub rows_carried: usize,
 }
 
-/// Runs tiles side by side, turn after turn; `errands` of each part, or none. Their shape by value: read back as a whole from memory to which its parts were just written, it would wait for
-/// all stores before it, those of the last tile's outputs.
+/// Runs tiles side by side, turn after turn. `errands`: one for each part, or none.
+///
+/// The shape comes by value: read back as a whole from memory to which its parts were just written, it would wait for all stores before
+/// it, those of the last tile's outputs.
 ///
 /// # Safety
 /// The places of all rows, counted from `call.to`, may be written, and nobody else accesses them meanwhile. The rows of errands

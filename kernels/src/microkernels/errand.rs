@@ -135,3 +135,82 @@ impl<T: Float> Errand<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pulp::{Simd, WithSimd};
+
+    use super::{Errand, Source};
+    use crate::machine::isa::Isa;
+
+    /// Copies some rows as a tile does and the others at once, and compares all with the definition.
+    struct Check<'a> {
+        input: &'a [f32],
+        source: Source,
+        width: usize,
+        one_by_one: usize,
+    }
+
+    impl WithSimd for Check<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self { input, source, width, one_by_one } = self;
+            let rows = source.windows * source.rows;
+            let mut to = vec![0.0f32; rows * width + 1];
+            // SAFETY: nobody else has the vector; the rows are as wide as said.
+            unsafe {
+                let mut errand = Errand::new(input, source, &mut to[..rows * width], width, 3);
+                for _ in 0..one_by_one.min(rows) {
+                    match width / S::F32_LANES {
+                        1 => errand.copy_row::<S, 1>(simd),
+                        _ => errand.copy_row::<S, 3>(simd),
+                    }
+                }
+                errand.copy_rows(simd, width);
+                assert!(!errand.is_left());
+            }
+            for (row, to) in to.chunks_exact(width).enumerate() {
+                let (window, row) = (row / source.rows, row % source.rows);
+                let begin = source.start + row * source.step - window * source.back;
+                for (i, &to) in to.iter().enumerate() {
+                    let jump = if i < source.together { 0 } else { source.jump - source.together };
+                    assert_eq!(
+                        to,
+                        input[begin + i + jump],
+                        "row {row} of window {window}, element {i}: {source:?}"
+                    );
+                }
+            }
+            assert_eq!(to[rows * width], 0.0, "written behind the last row");
+        }
+    }
+
+    #[test]
+    fn rows_of_windows_and_of_two_images_are_copied() {
+        let input: Vec<f32> = (0..4096).map(|i| i as f32 + 1.0).collect();
+        for isa in Isa::available() {
+            for (vectors, one_by_one) in [(1, 0), (1, 4), (3, 5), (3, 100)] {
+                let width = vectors * isa.f32_lanes();
+                let plane = width + 9;
+                let all = Source {
+                    start: 7,
+                    together: width,
+                    jump: 0,
+                    rows: 5,
+                    step: plane,
+                    windows: 1,
+                    back: 0,
+                    next: width,
+                };
+                let check = |source| isa.enter(Check { input: &input, source, width, one_by_one });
+                check(all);
+                check(Source { start: 40, windows: 3, back: 20, ..all });
+                for together in [1, width / 2, width - 1] {
+                    check(Source { together, jump: 6 * plane, ..all });
+                }
+            }
+        }
+    }
+}

@@ -142,6 +142,12 @@ impl Places {
         }
     }
 
+    /// They are of so many vectors of outputs, of `lanes` elements each.
+    #[inline(always)]
+    pub fn check(&self, lanes: usize, vectors: usize) {
+        assert!(self.lanes == lanes && self.vectors == vectors);
+    }
+
     /// Whether no output has a place.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
@@ -156,14 +162,6 @@ pub struct Rows<'a, T> {
     places: &'a Places,
     to: *mut T,
     offsets: &'a [usize; MOST_ROWS],
-}
-
-impl Places {
-    /// They are of so many vectors of outputs, of `lanes` elements each.
-    #[inline(always)]
-    pub fn check(&self, lanes: usize, vectors: usize) {
-        assert!(self.lanes == lanes && self.vectors == vectors);
-    }
 }
 
 impl<'a, T> Rows<'a, T> {

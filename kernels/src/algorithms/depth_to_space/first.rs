@@ -16,7 +16,7 @@ use crate::microkernels::places::{MOST_ROWS, Places};
 use crate::microkernels::vector::Float;
 use crate::problem::geometry::Geometry;
 
-/// Inputs are asked for at least so many steps before they are copied.
+/// Inputs are asked for about so many steps before they are copied.
 const FETCH_STEPS: usize = 64;
 
 /// Some vectors of pixels, for some tiles of weights of one group.
@@ -206,7 +206,7 @@ impl<T: Float> Block<'_, '_, T> {
         let base = base.wrapping_add(self.group * b.group_out * plane);
         let offsets: [usize; MOST_ROWS] = from_fn(|r| r * plane);
         let sharing = own.sharing;
-        // The phases lie alike, but where rows are cropped: there, two kinds of them most often. Of which kind the places are, and
+        // The phases lie alike, but where rows are cropped: there, two kinds of them most often, and of a third the places are worked out again. Of which kind the places are, and
         // what they hold of the phase.
         let alike = b.axes.rows_are_whole() || own.is_whole(b);
         let (mut kinds, mut phases, mut now) = ([usize::MAX; 2], [0; 2], 0);

@@ -230,11 +230,10 @@ impl<T: Float> WithSimd for Task<'_, '_, T> {
                     let mut hints = 0;
                     for stripe in stripes {
                         let to = base.wrapping_add(stripe.phase).cast_const();
-                        for at in (0..stripe.count * b.group_out).step_by(width) {
-                            if hints < MOST_HINTS {
-                                beside[hints] = to.wrapping_add(at);
-                                hints += 1;
-                            }
+                        let lines = (0..stripe.count * b.group_out).step_by(width);
+                        for at in lines.take(MOST_HINTS - hints) {
+                            beside[hints] = to.wrapping_add(at);
+                            hints += 1;
                         }
                     }
                     let then_lines = places_of(own_tiles[then].number).lines();

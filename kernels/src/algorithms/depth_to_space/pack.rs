@@ -166,7 +166,7 @@ pub fn fetch<T>(b: &Blocking, group: usize, input: &[T], pixels: Range<usize>, s
 
 /// Sources as windows and their channels.
 #[inline(always)]
-pub fn windows(b: &Blocking, sources: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+fn windows(b: &Blocking, sources: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
     let channels = b.group_in;
     (0..b.axes.windows).filter_map(move |window| {
         let all = window * channels;

@@ -22,7 +22,7 @@ pub struct Tile {
     pub live: bool,
     /// Its channels, or its vectors of them.
     pub units: usize,
-    /// Where its phase lies from phase 0.
+    /// Where its phase along z and y lies from phase 0, channels last with its run along x.
     pub phase: usize,
     /// The number of the positions along z and y that have outputs in its phase: phases that have the same lie alike.
     pub positions: usize,

@@ -340,7 +340,7 @@ pub fn not_finite() -> Declined {
 }
 
 /// A tile of weights: its phase along z and y, its run, and its number side by side.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct WeightTile {
     pub z: usize,
     pub y: usize,

@@ -153,6 +153,23 @@ fn a_damaged_database_is_told_and_kept() {
     assert!(kept.starts_with("{\"schema\":0}\nnonsense\n{\"schema\":1,"), "{kept}");
 }
 
+#[test]
+fn times_of_older_kernels_are_told() {
+    let choices = file("older.jsonl");
+    let mut line = line(DESCRIPTOR, &[("polyphase", 1e3), ("scatter", 2e3)]);
+    line.machine = Fingerprint::here().into();
+    let told = |line: &Line| {
+        std::fs::write(&choices, serde_json::to_string(line).expect("JSON")).expect("written");
+        let ran = tconv(&["choose", DESCRIPTOR, "--choices", &choices]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.err.contains("1 times of 1 layers are void")
+    };
+    assert!(!told(&line));
+    let Candidate::Measured(first) = &mut line.candidates[0] else { panic!("measured") };
+    first.revisions[1] += 1;
+    assert!(told(&line));
+}
+
 fn line(problem: &str, times: &[(&str, f64)]) -> Line {
     let d: Descriptor = problem.parse().expect("a descriptor");
     let target = Target::detect().expect("an instruction set").with_threads(1);

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use tconv::planning::choice::{Candidate, Line, Measured, SCHEMA};
 use tconv::{
-    Choices, ChosenBy, Descriptor, Error, Fingerprint, Isa, Pin, Plan, Planner, Registry, Target, Verdict,
-    Weights,
+    Accuracy, Choices, ChosenBy, Descriptor, Error, Fingerprint, Isa, Pin, Plan, Planner, Registry, Target,
+    Verdict, Weights,
 };
 
 const LAYER: &str = "f32:nchw:1x32x16x16:o16:k4x4:s2x2:p1x1";
@@ -230,7 +230,7 @@ fn what_was_measured_elsewhere_is_carried_over() {
     // On the smaller layer scatter is a thousand times faster than anybody would predict.
     let near =
         choices(&[line(SMALLER, 1, vec![timed("scatter", SMALLER, 1.0), timed("polyphase", SMALLER, 1e7)])]);
-    let planner = plain().choices(near.clone());
+    let planner = plain().choices(near);
     let verdicts = explain(&planner, LAYER);
     let estimate = verdicts[0].estimate.expect("it agrees");
     assert_eq!((verdicts[0].kernel.name(), estimate.source), ("scatter", ChosenBy::Nearest));
@@ -410,6 +410,18 @@ fn pins_hold_or_say_why_not() {
         let message = plan_pin(&broken).expect_err(words);
         assert!(message.contains(words), "'{words}' is not in: {message}");
     }
+    // Whoever names a kernel accepts its accuracy.
+    let long = "f32:nchw:1x32x64:o16:k64:s16";
+    let registry = Registry::builtin();
+    let kernel = registry.get("fft-overlap-save").expect("registered");
+    let planner = plain().accuracy(Accuracy::Normwise).only(kernel.name(), None);
+    let verdict = explain(&planner, long).swap_remove(0);
+    let variant = verdict.answer.expect("it takes the layer").0.name().to_owned().leak();
+    let tconv::Revisions { numerics, speed } = kernel.revisions();
+    let normwise = Pin { problem: long, kernel: kernel.name(), variant, numerics, speed, ..*pin };
+    let planned = normwise.plan::<f32>(Weights::new(&[0.5f32; 32 * 16 * 64])).expect("planned");
+    assert_eq!(planned.name(), kernel.name());
+
     let declined = Pin { kernel: "depthwise", ..*pin };
     let now = Registry::builtin().get("depthwise").expect("registered").revisions();
     let message = plan_pin(&Pin { numerics: now.numerics, ..declined }).expect_err("it declines");

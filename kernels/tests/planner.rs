@@ -1,8 +1,8 @@
 //! What a caller may hand the planner: every public field at its edge, a typed error or the right answer.
 
 use tconv::{
-    Activation, AutoPad, Bytes64, Dtype, Epilogue, Error, Isa, Layout, Limits, Planner, Problem, Registry,
-    Spec, Target, Weights,
+    Activation, AutoPad, Bytes64, Dtype, Element, Epilogue, Error, Geometry, Isa, Layout, Limits, Planner,
+    Problem, Registry, Spec, Target, WeightFacts, Weights,
 };
 
 fn layer() -> Problem {
@@ -88,6 +88,14 @@ fn weights_bias_and_buffers_are_checked() {
     for error in [refused(Weights::new(&wide), Epilogue::NONE), mixed] {
         assert!(matches!(error, Error::DtypeMismatch { .. }), "{error}");
     }
+
+    let explained =
+        |weights| planner.explain(&problem, Dtype::F32, Epilogue::NONE, Some(weights)).unwrap_err();
+    assert_eq!(explained(f32::tensor(&w[1..])), len("weights", 107, 108));
+    assert_eq!(explained(f32::tensor(&[])), len("weights", 0, 108));
+    assert!(matches!(explained(f64::tensor(&wide)), Error::DtypeMismatch { .. }));
+    let scanned = WeightFacts::scan(&Geometry::new(&problem).unwrap(), f32::tensor(&w[1..]));
+    assert_eq!(scanned.unwrap_err(), len("weights", 107, 108));
 
     let mut plan = planner.plan::<f32>(&problem, weights.with_bias(&b), Epilogue::BIAS).unwrap();
     let (x, mut y) = (values(plan.geometry().input_len()), vec![0.0; plan.geometry().output_len()]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tconv::planning::choice::Line;
-use tconv::{Choices, Fingerprint};
+use tconv::{Choices, Fingerprint, Registry};
 
 use crate::cli::Failure;
 
@@ -41,12 +41,19 @@ impl Database {
         Ok(Self { path: path.to_owned(), text: lines.map(entry).collect() })
     }
 
-    /// Its lines for this machine, for a planner; the second part says what was wrong with the others.
+    /// Its lines for this machine, for a planner; the second part says what was wrong with the others, and which are void by now.
     pub fn choices(&self) -> (Choices, Option<String>) {
         let choices = Choices::parse(&self.bytes());
         let report = choices.report();
-        let rejected = !report.rejected.is_empty();
-        let note = rejected.then(|| format!("{}: {report}", self.path.display()));
+        let rejected = (!report.rejected.is_empty()).then(|| report.to_string());
+        let void = match choices.void(&Registry::builtin()) {
+            (0, _) => None,
+            (lines, all) => Some(format!(
+                "{all} times of {lines} layers are void, their kernels have another speed now: tune them again"
+            )),
+        };
+        let notes: Vec<String> = rejected.into_iter().chain(void).collect();
+        let note = (!notes.is_empty()).then(|| format!("{}: {}", self.path.display(), notes.join("; ")));
         (choices, note)
     }
 

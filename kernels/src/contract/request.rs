@@ -39,7 +39,7 @@ pub struct WeightFacts {
 }
 
 impl WeightFacts {
-    /// Scans the weights, whose length was checked.
+    /// Scans the weights of this problem; of another number it makes an error.
     pub fn scan(geometry: &Geometry, weights: Tensor<'_>) -> Result<Self, Error> {
         let all_finite = weights.all_finite();
         let separable = match weights {
@@ -85,7 +85,7 @@ impl<'a> Weights<'a> {
         Self { bias: Some(T::tensor(bias)), ..self }
     }
 
-    /// Both as typed slices; lengths are the planner's business and already checked.
+    /// Both as typed slices. Lengths are the planner's business.
     pub fn typed<T: Element>(&self) -> Result<(&'a [T], Option<&'a [T]>), Error> {
         let bias = self.bias.as_ref().map(|b| b.typed("bias")).transpose()?;
         Ok((self.kernel.typed("weights")?, bias))

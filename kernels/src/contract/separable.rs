@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::error::Error;
+use crate::error::{Error, expect_len};
 use crate::machine::scratch::filled_vec;
 use crate::machine::tensor::{Dtype, Element, all};
 use crate::problem::geometry::Geometry;
@@ -42,8 +42,9 @@ pub enum Separable {
 }
 
 impl Separable {
-    /// Looks at weights whose length was checked.
+    /// Looks at the weights of this problem; of another number it makes an error.
     pub fn scan<T: Element>(geometry: &Geometry, weights: &[T]) -> Result<Self, Error> {
+        expect_len("weights", weights.len(), geometry.weight_len())?;
         if geometry.problem().group_in() == 1 && axes(geometry.kernel()) < 2 {
             return Ok(Self::Plain);
         }
@@ -85,13 +86,14 @@ impl fmt::Display for Separable {
     }
 }
 
-/// All taps from an input channel to an output channel of its group (numbers among all).
+/// All taps from an input channel to an output channel of its group (numbers among all), of the weights of this problem.
 pub fn block<'w, T>(geometry: &Geometry, weights: &'w [T], input: usize, output: usize) -> &'w [T] {
     let in_group = output % geometry.problem().group_out();
     &weights[geometry.weight_at(input, in_group, [0; 3])..][..geometry.kernel_taps()]
 }
 
-/// The one input channel from which an output channel has weights that are not all zero; the first two, if more.
+/// The one input channel from which an output channel has weights that are not all zero; the first two, if more. Of the weights of this
+/// problem.
 pub fn only_input<T: Element>(
     geometry: &Geometry,
     weights: &[T],

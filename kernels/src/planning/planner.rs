@@ -72,7 +72,7 @@ impl Planner {
         Self { only: Some((kernel.into(), variant.map(str::to_owned))), ..self }
     }
 
-    /// No kernel that needs more scratch than this.
+    /// No kernel that needs more scratch than this, over all threads.
     pub fn max_scratch(self, bytes: usize) -> Self {
         Self { max_scratch: Some(bytes), ..self }
     }
@@ -104,8 +104,8 @@ impl Planner {
         &self.registry
     }
 
-    /// Asks every kernel: the candidates, the one to choose first, then those that decline. `weights`: their facts are used where
-    /// given.
+    /// Asks every kernel: the candidates, the one to choose first, then those that decline. `weights`, of this type: their facts are
+    /// used where given.
     pub fn explain(
         &self,
         problem: &Problem,
@@ -114,6 +114,13 @@ impl Planner {
         weights: Option<Tensor<'_>>,
     ) -> Result<Vec<Verdict>, Error> {
         let geometry = Geometry::new(problem)?;
+        if let Some(weights) = weights {
+            let len = match dtype {
+                Dtype::F32 => weights.typed::<f32>("weights")?.len(),
+                Dtype::F64 => weights.typed::<f64>("weights")?.len(),
+            };
+            expect_len("weights", len, geometry.weight_len())?;
+        }
         self.verdicts(&self.request(&geometry, dtype, epilogue, weights)?)
     }
 

@@ -182,8 +182,8 @@ impl Choices {
         &self.report
     }
 
-    /// Problems whose best candidate, or all of them, were measured with another revision of the kernel's speed than `registry`
-    /// holds: those need a new measurement. `(void problems, void candidates)`.
+    /// Problems with a candidate that was measured with another revision of its kernel's speed than `registry` holds: those need a
+    /// new measurement. `(such problems, such candidates)`.
     pub fn void(&self, registry: &Registry) -> (usize, usize) {
         let void = |m: &&Measured| registry.get(&m.kernel).is_none_or(|k| !m.is_of(k.revisions()));
         let counts = self.entries.iter().map(|e| e.measured.iter().filter(void).count());

@@ -9,6 +9,7 @@ use crate::planning::plan::Plan;
 use crate::planning::planner::Planner;
 use crate::planning::registry::Registry;
 use crate::problem::descriptor::Descriptor;
+use crate::problem::problem::Accuracy;
 
 /// A choice as `tconv choose --emit rust` writes it. It plans exactly this, or fails and says why; a kernel that has merely
 /// become faster or slower since gives a warning ([`crate::planning::choice::Choice::warnings`]).
@@ -46,8 +47,12 @@ impl Pin {
         }
         let warning = self.check(registry.get(self.kernel))?;
         let target = Target { isa: Isa::by_name(self.isa)?, threads: self.threads };
-        let planner =
-            Planner::new().with_registry(registry.clone()).on(target).only(self.kernel, Some(self.variant));
+        // Who names a kernel accepts its accuracy.
+        let planner = Planner::new()
+            .with_registry(registry.clone())
+            .on(target)
+            .accuracy(Accuracy::Normwise)
+            .only(self.kernel, Some(self.variant));
         let planned = planner.plan(&descriptor.problem, weights, descriptor.epilogue);
         planned.map(|plan| plan.pinned(warning)).map_err(|error| match error {
             Error::UnknownVariant { available, .. } => self.broken(format!(

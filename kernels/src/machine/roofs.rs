@@ -26,19 +26,24 @@ impl Roofs {
         let recorded = MEASURED
             .iter()
             .find(|(kind, name, _)| *name == isa.name() && Some(*kind) == Fingerprint::recorded(isa));
-        let [peak, dram, l2] = recorded.map_or(Self::unseen(isa), |(.., roofs)| *roofs);
-        let per_element = dtype.size() as f64 / 4.0;
-        Self { gflops: SUSTAINED * peak / per_element, dram, l2 }
+        recorded.map_or_else(|| Self::typical(isa, dtype), |(.., roofs)| Self::of(*roofs, dtype))
     }
 
-    /// A machine that nobody measured: only ratios between kernels depend on these.
-    fn unseen(isa: Isa) -> [f64; 3] {
+    /// Orders of magnitude that are the same on every machine: of one that nobody measured only ratios between kernels count, and where
+    /// a choice decides how results are rounded, all machines with an instruction set must make the same.
+    pub fn typical(isa: Isa, dtype: Dtype) -> Self {
         let peak = match isa.name() {
             "avx512" | "avx2" => 118.0,
             "neon" => 47.0,
             _ => 14.0,
         };
-        [peak, 20.0, 100.0]
+        Self::of([peak, 20.0, 100.0], dtype)
+    }
+
+    /// From f32 peak and bandwidths.
+    fn of([peak, dram, l2]: [f64; 3], dtype: Dtype) -> Self {
+        let per_element = dtype.size() as f64 / 4.0;
+        Self { gflops: SUSTAINED * peak / per_element, dram, l2 }
     }
 
     /// Nanoseconds of `multiply_adds` at `share` of the peak.

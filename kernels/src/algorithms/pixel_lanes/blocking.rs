@@ -89,7 +89,7 @@ pub struct Blocking {
 }
 
 impl Blocking {
-    /// The fastest by the prediction.
+    /// The fastest by the prediction, on a typical machine: some sum in another order than others, and all machines must choose the same.
     pub fn new(request: &Request<'_>) -> Result<Self, Declined> {
         thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::none_yet() });
         // While a thread ends there is no memory.
@@ -98,7 +98,7 @@ impl Blocking {
     }
 
     fn search(request: &Request<'_>) -> Result<Self, Declined> {
-        let roofs = Roofs::assumed(request.target.isa, request.dtype);
+        let roofs = Roofs::typical(request.target.isa, request.dtype);
         let mut best: Option<(f64, Self)> = None;
         Self::each(request, |b| {
             let ns = b.work_ns(request, &roofs);

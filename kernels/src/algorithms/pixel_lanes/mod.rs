@@ -42,7 +42,7 @@ impl Kernel for PixelLanes {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 8, speed: 5 }
+        Revisions { numerics: 9, speed: 5 }
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -19,8 +19,18 @@ const STREAM: f64 = 24.0;
 
 /// See [`crate::Kernel::cost`].
 pub fn cost(request: &Request<'_>, b: &Blocking) -> Cost {
-    let (g, size) = (request.geometry, request.dtype.size());
     let roofs = Roofs::assumed(request.target.isa, request.dtype);
+    Cost {
+        nanoseconds: nanoseconds(request, b, &roofs),
+        scratch_bytes: b.workers(request).1.bytes,
+        packed_bytes: b.group_weights() * b.groups * request.dtype.size(),
+        multiply_adds: b.multiply_adds(),
+    }
+}
+
+/// Predicted time of one run.
+pub fn nanoseconds(request: &Request<'_>, b: &Blocking, roofs: &Roofs) -> f64 {
+    let (g, size) = (request.geometry, request.dtype.size());
     let threads = request.target.threads as f64;
     let sum = |count: &dyn Fn(&Pair) -> usize| -> f64 { b.pairs.iter().map(|pair| count(pair) as f64).sum() };
 
@@ -37,10 +47,5 @@ pub fn cost(request: &Request<'_>, b: &Blocking) -> Cost {
     let blocks = sum(&|pair| pair.rows.div_ceil(pair.step) * b.x_blocks * b.pair_points(pair));
     let streamed = blocks * (b.padded_in() * b.padded_out() * b.groups * size) as f64 / STREAM;
     let moved = ((g.input_len() + g.output_len()) * size) as f64;
-    Cost {
-        nanoseconds: (products.max(streamed) + vectors / b.lanes as f64) / threads + roofs.dram_ns(moved),
-        scratch_bytes: b.workers(request).1.bytes,
-        packed_bytes: b.group_weights() * b.groups * size,
-        multiply_adds: b.multiply_adds(),
-    }
+    (products.max(streamed) + vectors / b.lanes as f64) / threads + roofs.dram_ns(moved)
 }

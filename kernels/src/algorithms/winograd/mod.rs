@@ -24,6 +24,7 @@ use crate::contract::kernel::{Exactness, Guarantees, Kernel, Prepared, Revisions
 use crate::contract::request::{Cost, Declined, Refusal, Request, Variant, Weights};
 use crate::contract::searched::Searched;
 use crate::machine::isa::Target;
+use crate::machine::roofs::Roofs;
 use crate::machine::tensor::Dtype;
 use crate::problem::problem::Accuracy;
 
@@ -36,7 +37,7 @@ use run::PreparedWinograd;
 pub struct Winograd;
 
 /// The sizes of the cheapest way: with two forms on an axis or with one. Forms round differently, so the way is the one that
-/// is cheapest on one thread, for any number of them.
+/// is cheapest on one thread of a typical machine, for any number of them on any machine.
 fn blocking(request: &Request<'_>) -> Result<Blocking, Declined> {
     thread_local!(static SEARCHED: Searched<Blocking> = const { Searched::none_yet() });
     // While a thread ends there is no memory.
@@ -46,6 +47,7 @@ fn blocking(request: &Request<'_>) -> Result<Blocking, Declined> {
 
 fn search(request: &Request<'_>) -> Result<Blocking, Declined> {
     let alone = Request { target: Target { threads: 1, ..request.target }, ..*request };
+    let roofs = Roofs::typical(request.target.isa, request.dtype);
     let (mut best, mut least) = ([false; 3], f64::INFINITY);
     let axes = request.geometry.axes().each_ref();
     let mixes = axes.map(Axis::mixes);
@@ -54,7 +56,7 @@ fn search(request: &Request<'_>) -> Result<Blocking, Declined> {
             continue;
         }
         let nanoseconds = match Blocking::new(&alone, mixed) {
-            Ok(blocking) => cost::cost(&alone, &blocking).nanoseconds,
+            Ok(blocking) => cost::nanoseconds(&alone, &blocking, &roofs),
             Err(declined) if mixed == [false; 3] => return Err(declined),
             Err(_) => continue,
         };
@@ -85,7 +87,7 @@ impl Kernel for Winograd {
     }
 
     fn revisions(&self) -> Revisions {
-        Revisions { numerics: 3, speed: 1 }
+        Revisions { numerics: 4, speed: 1 }
     }
 
     fn guarantees(&self) -> Guarantees {

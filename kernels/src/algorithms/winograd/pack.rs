@@ -23,16 +23,19 @@ pub struct Pack<'a, T> {
     pub buffers: &'a mut Buffers<T>,
 }
 
-/// What [`Pack`] needs beside: which taps meet which inputs, and room for one vector of output channels from one input channel.
+/// Taps and points of a run of input channels, in f64 (bytes): they stay in the level-2 cache, and loops over them are long.
+const RUN_BYTES: usize = 128 << 10;
+
+/// What [`Pack`] needs beside: which taps meet which inputs, and room for a block of output channels from a run of input channels.
 pub struct Buffers<T> {
     parts: Vec<Part>,
-    /// All taps, `[tap][lanes]`, as they came and in f64; there zeros follow.
+    /// Input channels of one run.
+    run: usize,
+    /// All taps, `[tap][input channel][channel of the block]`, as they came and in f64; there zeros follow.
     taps: Vec<T>,
     wide: Vec<f64>,
     /// What has been turned along x, y and z.
     turned: [Vec<f64>; 2],
-    /// The points of one part, rounded.
-    points: Vec<T>,
 }
 
 /// One sub-phase along each axis.
@@ -75,14 +78,17 @@ impl<T: Float> Buffers<T> {
                 parts.push(Part { pair: number, before: pair.points * before, forms, rows });
             }
         }
-        let most = parts.iter().map(Part::points).max().unwrap_or(0) * b.lanes;
-        let turned = || filled_vec("points of weights", most, 0.0);
+        let most = parts.iter().map(Part::points).max().unwrap_or(0);
+        let of_input = (taps + 1 + 2 * most) * b.block() * size_of::<f64>();
+        let run = (RUN_BYTES / of_input).clamp(1, b.group_in);
+        let plane = run * b.block();
+        let turned = || filled_vec("points of weights", most * plane, 0.0);
         Ok(Self {
             parts,
-            taps: filled_vec("taps of weights", taps * b.lanes, T::default())?,
-            wide: filled_vec("taps of weights", (taps + 1) * b.lanes, 0.0)?,
+            run,
+            taps: filled_vec("taps of weights", taps * plane, T::default())?,
+            wide: filled_vec("taps of weights", (taps + 1) * plane, 0.0)?,
             turned: [turned()?, turned()?],
-            points: filled_vec("points of weights", most, T::default())?,
         })
     }
 }
@@ -93,33 +99,36 @@ impl<T: Float> WithSimd for Pack<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { geometry, blocking: b, group, weights, packed, buffers } = self;
-        let Buffers { parts, taps, wide, turned, points } = buffers;
-        let (lanes, kernel) = (T::lanes::<S>(), geometry.kernel_taps());
-        for channel in (0..b.group_out).step_by(lanes) {
-            let first = channel / b.block() * b.block();
-            let width = b.vectors(first) * lanes;
-            let filled = lanes.min(b.group_out - channel);
-            taps.fill(T::default());
-            for ci in 0..b.group_in {
-                let from = geometry.weight_at(group * b.group_in + ci, channel, [0; 3]);
-                let rows = Rows { output: SharedOutput::new(taps), start: 0, step: lanes };
-                // SAFETY: the taps are borrowed mutably here.
-                unsafe { transpose(simd, &weights[from..], kernel, rows, kernel, filled) };
-                // Many at a time: of one vector the compiler would make single conversions.
-                for (to, from) in wide.iter_mut().zip(&*taps) {
+        let Buffers { parts, run, taps, wide, turned } = buffers;
+        let kernel = geometry.kernel_taps();
+        for first in (0..b.group_out).step_by(b.block()) {
+            let width = b.vectors(first) * b.lanes;
+            let filled = width.min(b.group_out - first);
+            for first_in in (0..b.group_in).step_by(*run) {
+                let inputs = (b.group_in - first_in).min(*run);
+                let plane = inputs * width;
+                if filled < width {
+                    taps.fill(T::default());
+                }
+                for ci in 0..inputs {
+                    let from = geometry.weight_at(group * b.group_in + first_in + ci, first, [0; 3]);
+                    let rows = Rows { output: SharedOutput::new(taps), start: ci * width, step: plane };
+                    // SAFETY: the taps are borrowed mutably here.
+                    unsafe { transpose(simd, &weights[from..], kernel, rows, kernel, filled) };
+                }
+                let (wide_taps, zeros) = wide.split_at_mut(kernel * plane);
+                for (to, from) in wide_taps.iter_mut().zip(&*taps) {
                     *to = from.to_f64();
                 }
+                zeros[..plane].fill(0.0);
                 for part in &*parts {
-                    let turned = part.turn(simd, lanes, wide, turned);
-                    let points = &mut points[..turned.len()];
-                    for (to, from) in points.iter_mut().zip(turned) {
-                        *to = T::from_f64(*from);
-                    }
-                    let start = b.weights_at(0, &b.pairs[part.pair], first) + channel - first;
-                    let start = start + (part.before * b.padded_in() + ci) * width;
+                    let start = b.weights_at(0, &b.pairs[part.pair], first);
+                    let start = start + (part.before * b.padded_in() + first_in) * width;
                     let rows = packed[start..].chunks_mut(b.padded_in() * width);
-                    for (to, from) in rows.zip(points.chunks_exact(lanes)) {
-                        to[..lanes].copy_from_slice(from);
+                    for (to, from) in rows.zip(part.turn(plane, wide, turned).chunks_exact(plane)) {
+                        for (to, from) in to[..plane].iter_mut().zip(from) {
+                            *to = T::from_f64(*from);
+                        }
                     }
                 }
             }
@@ -132,28 +141,22 @@ impl Part {
         self.forms.map(Form::points).iter().product()
     }
 
-    /// Its points of one vector, turned axis by axis from x to z; in which buffer they end is returned.
+    /// Its points of `plane` taps side by side, turned axis by axis from x to z; in which buffer they end is returned.
     #[inline(always)]
-    fn turn<'a, S: Simd>(
-        &self,
-        simd: S,
-        lanes: usize,
-        wide: &[f64],
-        [first, second]: &'a mut [Vec<f64>; 2],
-    ) -> &'a [f64] {
+    fn turn<'a>(&self, plane: usize, wide: &[f64], [first, second]: &'a mut [Vec<f64>; 2]) -> &'a [f64] {
         let [z, y, x] = self.forms;
-        let runs = first.chunks_exact_mut(x.points() * lanes);
+        let runs = first.chunks_exact_mut(x.points() * plane);
         for (taps, to) in self.rows.chunks_exact(x.taps()).zip(runs) {
-            weights(simd, x, |tap| &wide[taps[tap] * lanes..][..lanes], to);
+            weights(x, |tap| &wide[taps[tap] * plane..][..plane], to);
         }
         let (mut from, mut to) = (first, second);
-        let mut run = x.points() * lanes;
+        let mut run = x.points() * plane;
         for (form, outer) in [(y, z.taps()), (z, 1)] {
             // One tap is its own point.
             if form != Form::F11 {
                 let runs = from.chunks_exact(form.taps() * run).zip(to.chunks_exact_mut(form.points() * run));
                 for (from, to) in runs.take(outer) {
-                    weights(simd, form, |tap| &from[tap * run..][..run], to);
+                    weights(form, |tap| &from[tap * run..][..run], to);
                 }
                 (from, to) = (to, from);
             }

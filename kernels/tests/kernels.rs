@@ -52,6 +52,12 @@ fn special_problems() -> Vec<Problem> {
         make(1, 2, 3, 1, &[cropped(4, 64, 32, 17, 33), cropped(5, 32, 32, 9, 9)]), // longer than any vector
         make(1, 5, 2, 1, &[Axis { output_padding: 3, ..cropped(40, 60, 20, 0, 7) }]), // no multiple of a vector
         make(1, 700, 1, 1, &[cropped(9, 64, 16, 3, 0)]),                              // several passes
+        // A tap more in some phases than in others, by vectors: odd numbers of vectors of either kind, crops of whole positions, outputs
+        // behind the last tap.
+        make(2, 3, 3, 1, &[cropped(4, 3, 2, 1, 0), cropped(7, 90, 40, 33, 12)]),
+        make(1, 9, 40, 1, &[Axis { output_padding: 4, ..cropped(5, 7, 5, 2, 0) }]),
+        make(1, 5, 7, 1, &[Axis { output_padding: 2, ..cropped(6, 8, 3, 4, 0) }]),
+        make(1, 20, 2, 1, &[cropped(9, 45, 20, 50, 3)]),
         // Deep enough for transforms: two and one taps, three and two, five of each of two residues, and a volume.
         make(2, 64, 34, 2, &[cropped(5, 3, 2, 0, 1), cropped(9, 4, 2, 1, 1)]),
         make(1, 33, 17, 1, &[cropped(4, 5, 2, 2, 1), Axis { dilation: 2, ..cropped(8, 5, 1, 4, 4) }]),

@@ -56,6 +56,8 @@ pub struct Blocking {
 pub struct Panel {
     pub first_vector: usize,
     pub vectors: usize,
+    /// Taps along x of its outputs.
+    pub taps: usize,
     /// Positions that own an output of the row, for any vector.
     pub positions: Range<usize>,
     /// What each vector holds.
@@ -106,7 +108,7 @@ impl Blocking {
             }
         }
         let tasks = p.batch() * p.groups() * axes.iter().map(AxisBlocks::tasks).product::<usize>();
-        let panels = columns.vectors().div_ceil(VECTORS);
+        let panels = columns.panels();
         let wanted = if request.target.threads > 1 { 4 * request.target.threads } else { 1 };
         let parts = wanted.div_ceil(tasks.max(1)).clamp(1, panels);
 
@@ -138,17 +140,17 @@ impl Blocking {
         }
     }
 
-    /// Number of panels: pairs of vectors, the last one perhaps alone.
+    /// Number of panels.
     pub fn panels(&self) -> usize {
-        self.columns.vectors().div_ceil(VECTORS)
+        self.columns.panels()
     }
 
     /// Panel `i`.
     pub fn panel(&self, i: usize) -> Panel {
-        let first = i * VECTORS;
         let c = &self.columns;
-        let mut panel =
-            Panel { first_vector: first, vectors: VECTORS.min(c.vectors() - first), ..Panel::default() };
+        let (first, vectors) = (c.panel(i).start, c.panel(i).len());
+        let mut panel = Panel { first_vector: first, vectors, ..Panel::default() };
+        panel.taps = self.x.taps - usize::from(c.held(first).offset >= c.long);
         for v in 0..panel.vectors {
             let (all, own) = (&mut panel.positions, c.positions(first + v)); // never empty but for outputs cropped away
             *all = if v == 0 { own } else { all.start.min(own.start)..all.end.max(own.end) };
@@ -194,15 +196,15 @@ impl Blocking {
         Scratch::workers(request.target.threads, tasks, self.slot(), request.dtype)
     }
 
-    /// Multiply-adds done: taps along z and y are exact; along x every position that a panel needs has all taps, and
+    /// Multiply-adds done: taps along z and y are exact; along x every position that a panel needs has all taps of the panel, and
     /// columns fill whole vectors.
     pub fn multiply_adds(&self, request: &Request<'_>) -> u128 {
         let axes = request.geometry.axes();
         let rows =
             axes[0].landing_pairs() * axes[1].landing_pairs() * request.geometry.problem().batch() as u128;
-        let positions = (0..self.panels()).map(|i| self.panel(i)).map(|p| p.positions.len() * p.vectors);
-        let along_x = positions.sum::<usize>() * self.columns.lanes;
-        rows * (along_x * self.x.taps) as u128 * (self.group_in * self.groups) as u128
+        let panels = (0..self.panels()).map(|i| self.panel(i));
+        let along_x = panels.map(|p| p.positions.len() * p.vectors * p.taps).sum::<usize>();
+        rows * (along_x * self.columns.lanes) as u128 * (self.group_in * self.groups) as u128
     }
 
     /// Tiles of a run: for every output row and panel, once for each pass.

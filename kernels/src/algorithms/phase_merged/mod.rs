@@ -9,6 +9,8 @@
 //!   position                     j      j+1     j+2      and reads the inputs j, j − 1, … j − (K/S − 1)
 //! ```
 //!
+//! Where the stride does not divide the kernel, the first phases have a tap more than the others: they have vectors of their own.
+//!
 //! Along z and y the phases stay apart, as in `polyphase`: taps that miss the input are skipped.
 
 mod blocking;
@@ -57,17 +59,18 @@ impl Kernel for PhaseMerged {
         if x.dilation != 1 {
             return no(format!("merges phases of dense taps: dilation {} along the last axis", x.dilation));
         }
-        if !x.kernel.is_multiple_of(x.stride) {
-            return no(format!(
-                "wants equally many taps in every phase: kernel {}, stride {}",
-                x.kernel, x.stride
-            ));
-        }
         if p.layout() == Layout::Nhwc && p.groups() > 1 {
             return no(format!("channels-last outputs of {} groups are no neighbours", p.groups()));
         }
         let lanes = request.target.isa.f32_lanes() * 4 / request.dtype.size();
-        let (columns, filled) = Columns::new(g, lanes).filling();
+        let all = Columns::new(g, lanes);
+        if x.kernel < x.stride || !all.is_even() {
+            return no(format!(
+                "wants equally many taps in all phases of a vector, and at least one: kernel {}, stride {}",
+                x.kernel, x.stride
+            ));
+        }
+        let (columns, filled) = all.filling();
         if filled * 4 > columns * 5 {
             return no(format!("{columns} columns would fill {filled} lanes: more than a quarter idle"));
         }

@@ -7,7 +7,7 @@ use crate::problem::geometry::Geometry;
 use crate::problem::problem::Layout;
 
 /// Weights of one group, in the order in which tiles read them:
-/// `[panel][phase z][phase y][tap z][tap y][input channel][tap x][column of the panel]`.
+/// `[panel][phase z][phase y][tap z][tap y][input channel][tap x][column of the panel]`; a panel with a tap less leaves room for it.
 pub fn pack_group<T: Float>(
     geometry: &Geometry,
     b: &Blocking,
@@ -22,9 +22,13 @@ pub fn pack_group<T: Float>(
         for (pz, py) in az.phases.iter().flat_map(|pz| ay.phases.iter().map(move |py| (pz, py))) {
             for (z, y) in (0..pz.taps).flat_map(|z| (0..py.taps).map(move |y| (pz.tap(z), py.tap(y)))) {
                 for ci in 0..b.group_in {
-                    for x in (0..b.x.taps).map(|m| b.x.tap(m)) {
+                    for m in 0..b.x.taps {
+                        let x = b.x.tap(m);
                         for held in &panel.held[..panel.vectors] {
                             let to = to.next().expect("as many vectors as were counted");
+                            if m >= panel.taps {
+                                continue;
+                            }
                             let at = |co, x| geometry.weight_at(group * b.group_in + ci, co, [z, y, x]);
                             pack_vector(geometry, *held, to, |co, phase, to| match to {
                                 [one] => *one = weights[at(co, x + phase)],

@@ -322,12 +322,16 @@ impl<T: Float> Chunk<'_, '_, T> {
     /// stand in for missing inputs unless weights are not finite.
     #[inline(always)]
     fn run_of_positions(&self, j: usize, end: usize) -> (usize, Range<usize>) {
-        let x = &self.plan.blocking.x;
+        let own = self.panel.taps;
         if !self.plan.exact_taps {
-            return (end, 0..x.taps);
+            return (end, 0..own);
         }
-        let taps = x.valid_taps(j);
-        let last = (j + 1..end).find(|&next| x.valid_taps(next) != taps).unwrap_or(end);
+        let valid = |j: usize| {
+            let taps = self.plan.blocking.x.valid_taps(j);
+            taps.start.min(own)..taps.end.min(own)
+        };
+        let taps = valid(j);
+        let last = (j + 1..end).find(|&next| valid(next) != taps).unwrap_or(end);
         (last, taps)
     }
 }

@@ -164,7 +164,7 @@ pub unsafe fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>, 
         };
         (@ $l:literal $z:literal $r:literal $v:literal) => {
             if const { $v <= widest(S::REGISTER_COUNT, $r) && $r <= tallest(S::REGISTER_COUNT, $z, $l) } {
-                simd.vectorize(Tiles::<T, $v, $r, $z, $l> { call, errands })
+                simd.apart(Tiles::<T, $v, $r, $z, $l> { call, errands })
             } else {
                 unreachable!("{shape:?}")
             }
@@ -172,6 +172,17 @@ pub unsafe fn run<T: Float, S: Simd>(simd: S, shape: Shape, call: &Call<'_, T>, 
     }
     dispatch!(1 of 1: 1 2 3 4 5 6; 2 of 2: 2 4 6; 1 of 2: 1 2 3 4 5 6; 4 of 4: 4 8; 2 of 4: 2 4 6;);
 }
+
+/// Compiled apart, with what else is for the same instruction set: else all tiles of all instruction sets would be parts of their callers,
+/// and the compiler could not work on them at the same time.
+trait Apart: Simd {
+    #[inline(never)]
+    fn apart<Op: WithSimd>(self, op: Op) -> Op::Output {
+        self.vectorize(op)
+    }
+}
+
+impl<S: Simd> Apart for S {}
 
 struct Tiles<'a, 'c, T, const V: usize, const R: usize, const Z: usize, const L: usize> {
     call: &'c Call<'a, T>,

@@ -13,13 +13,14 @@ use tconv::{
 
 /// How many cases of the stored set each kernel declines (f32, NCHW, portable: the number of lanes matters to some); one
 /// that is not named declines none.
-/// `zero-insert`: the special cases with weights that are not finite. `phase-merged`: all but dense kernels of a whole
+/// `zero-insert`: the special cases with weights that are not finite. `pixel-lanes`: more phases along x than a tile has columns. `weight-streaming`: images whose sums are no small ones. `phase-merged`: all but dense kernels of a whole
 /// multiple of the stride along x. `depth-to-space`: all but kernels that
 /// do not overlap, of the stride along x or half of it, or overlap along one other axis. `depthwise`: more than one input
 /// channel in a group. `winograd-polyphase`: fewer than 32 input channels in a group, all but a few.
 /// `grouped-polyphase`: one group, or one input channel in a group.
 /// `separable`: weights that are no outer products of one input channel, all but a few.
-/// `fft-overlap-save`: all but one axis with phases of three taps, 16 input channels and 8 neighbouring outputs.
+/// `fft-overlap-save`: all but one axis with phases of three taps, 16 input channels and 8 neighbouring outputs: all. Its own
+/// tests (`overlap_save.rs`) draw such.
 const DECLINES: &[(&str, usize)] = &[
     ("zero-insert", 4),
     ("grouped-polyphase", 235),

@@ -1,7 +1,7 @@
 //! Indices beyond 2³¹ elements, where 32-bit arithmetic would wrap: memory that is large by address only.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
-use tconv::{Epilogue, Limits, Planner, Registry, Spec, Target, Weights};
+use tconv::{Epilogue, Error, Layout, Limits, Planner, Registry, Spec, Target, Weights};
 
 const FAR: usize = 1 << 31;
 
@@ -118,13 +118,29 @@ fn the_end_of_a_large_output_is_written() {
     x[input - 2..].copy_from_slice(&[1.0, 2.0]);
     let w: Vec<f32> = (1..=CHANNELS).flat_map(|c| [2.0, 3.0, 5.0, 7.0].map(|w: f32| w * c as f32)).collect();
     let spec = Spec::new(&[1, 1, input as i64], &[1, CHANNELS as i64, 4]).stride(4);
-    let problem = spec.check(Limits::NONE).expect("legal");
-    let plan = planner("polyphase")
-        .plan::<f32>(&problem, Weights::new(&w), Epilogue::NONE)
-        .expect("declines nothing");
-    y[output - 8..].fill(f32::NAN);
-    plan.execute(x, y).expect("lengths");
-    assert_eq!(y[output - 8..], [2.0, 3.0, 5.0, 7.0, 4.0, 6.0, 10.0, 14.0].map(|y| y * CHANNELS as f32));
-    // 2³¹ elements before the end only zeros belong.
-    assert_eq!(y[output - FAR - 8..][..8], [0.0; 8]);
+    for layout in Layout::ALL {
+        let problem = spec.clone().layout(layout).check(Limits::NONE).expect("legal");
+        // Of the last input, 2, in the order of the memory.
+        let last = |channel: usize, tap: usize| 2.0 * ([2.0, 3.0, 5.0, 7.0][tap] * channel as f32);
+        let expected: Vec<f32> = match layout {
+            Layout::Nchw => (0..4).map(|tap| last(CHANNELS, tap)).collect(),
+            Layout::Nhwc => (1..=CHANNELS).map(|channel| last(channel, 3)).collect(),
+        };
+        let mut ran = 0;
+        for kernel in ["polyphase", "depth-to-space", "phase-merged", "pixel-lanes"] {
+            let planned = planner(kernel).plan::<f32>(&problem, Weights::new(&w), Epilogue::NONE);
+            let plan = match planned {
+                Ok(plan) => plan,
+                Err(Error::NoKernel { .. }) => continue,
+                Err(error) => panic!("{error}"),
+            };
+            y[output - 64..].fill(f32::NAN);
+            plan.execute(x, y).expect("lengths");
+            assert_eq!(y[output - expected.len()..], expected, "{kernel} {layout:?}");
+            // 2³¹ elements before the end only zeros belong.
+            assert_eq!(y[output - FAR - 8..][..8], [0.0; 8], "{kernel} {layout:?}");
+            ran += 1;
+        }
+        assert!(ran >= 2, "{ran} kernels in {layout:?}");
+    }
 }

@@ -1,14 +1,14 @@
 //! Memory of the SIMD kernels on large real layers: `execute` allocates the scratch that the plan states and nothing else,
-//! that scratch is small, and no copy of the input, no column matrix and no copy of the output ever exists. One test, since
-//! the allocator is that of the whole process.
+//! and that scratch is small: of a large layer no copy of the input, no column matrix and no copy of the output ever exists. One test,
+//! since the allocator is that of the whole process.
 
 use std::alloc::{GlobalAlloc, Layout as Block, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tconv::{Epilogue, Error, Layout, Limits, Planner, Registry, Spec, Target, Weights};
 
-/// Kernels that need memory by their nature: matrices of columns, of W, and the upsampled input.
-const BY_DESIGN: [&str; 3] = ["gemm-col2im", "zero-insert", "sparse-csr"];
+/// Kernels that need memory by their nature: matrices of columns, of W, the upsampled input, and spectra.
+const BY_DESIGN: [&str; 4] = ["gemm-col2im", "zero-insert", "sparse-csr", "fft-overlap-save"];
 /// Bytes for each thread.
 const MOST_SCRATCH: usize = 2 << 20;
 /// Bytes of input, weights and output.

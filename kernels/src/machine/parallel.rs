@@ -68,6 +68,10 @@ fn fork<P: Send>(
 }
 
 /// Cuts `output` into chunks of `chunk` elements and runs `task(i, chunk i)` for each, at most `threads` at a time.
+///
+/// # Panics
+///
+/// Where chunks of that length do not make up the output.
 pub fn run_chunks<T: Element>(
     threads: usize,
     output: &mut [T],
@@ -75,6 +79,7 @@ pub fn run_chunks<T: Element>(
     task: impl Fn(usize, &mut [T]) + Sync,
 ) {
     let tasks = output.len() / chunk.max(1);
+    assert_eq!(tasks * chunk, output.len(), "chunks of {chunk} elements leave a rest");
     let shared = SharedOutput::new(output);
     run_numbered(threads, tasks, |i| {
         // SAFETY: every task number is handed out once, and chunks do not overlap.

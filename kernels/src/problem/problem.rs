@@ -74,7 +74,7 @@ impl Layout {
 pub enum Accuracy {
     /// Direct summation only; NaN and infinities exactly where IEEE arithmetic puts them.
     Strict,
-    /// Error at most [`Accuracy::STANDARD_GROWTH`] times that of direct summation; a NaN or infinity never vanishes, but may
+    /// Error at most [`Accuracy::STANDARD_GROWTH`] times the bound of direct summation; a NaN or infinity never vanishes, but may
     /// spread to neighbouring outputs.
     #[default]
     Standard,
@@ -86,7 +86,7 @@ impl Accuracy {
     /// All, the most exact first.
     pub const ALL: [Self; 3] = [Self::Strict, Self::Standard, Self::Normwise];
 
-    /// Growth of the error over direct summation that [`Accuracy::Standard`] allows.
+    /// How many times the bound of direct summation [`Accuracy::Standard`] allows.
     pub const STANDARD_GROWTH: f64 = 4.0;
 
     /// `"strict"`, `"standard"` or `"normwise"`.

@@ -106,7 +106,7 @@ impl Spec {
     pub fn rank(self, rank: usize) -> Self {
         Self { rank: Some(rank), ..self }
     }
-    /// Shape of the bias; `[Cout]` is the only legal one.
+    /// Shape of the bias, to be checked: `[Cout]` is the only legal one. Whether a plan adds one says its [`crate::Epilogue`].
     pub fn bias(self, shape: &[i64]) -> Self {
         Self { bias: Some(shape.to_vec()), ..self }
     }

@@ -16,6 +16,10 @@ pub struct Norms<'a> {
 
 impl<'a> Norms<'a> {
     /// For a problem with its weights and an input.
+    ///
+    /// # Panics
+    ///
+    /// Where weights or input are not those of the problem.
     pub fn new(geometry: &'a Geometry, weights: Weights<'a>, input: Tensor<'_>) -> Self {
         let p = geometry.problem();
         let [depth, height, width] = geometry.input();
@@ -32,7 +36,7 @@ impl<'a> Norms<'a> {
         }
     }
 
-    /// Of output element (image, channel, position), plus |bias|.
+    /// Of output element (image, channel, position), plus |bias|. Panics where there is none.
     pub fn at(&self, n: usize, channel: usize, position: [usize; 3]) -> f64 {
         let p = self.geometry.problem();
         let (group, local) = (channel / p.group_out(), channel % p.group_out());

@@ -58,11 +58,19 @@ pub struct Oracle<'a> {
 
 impl<'a> Oracle<'a> {
     /// For a problem with its weights.
+    ///
+    /// # Panics
+    ///
+    /// Not here: [`Oracle::at`] does where weights, bias, input or position are not those of the problem.
     pub fn new(geometry: &'a Geometry, weights: Weights<'a>, epilogue: Epilogue) -> Self {
         Self { geometry, weights, epilogue }
     }
 
     /// Output element (image, channel, position).
+    ///
+    /// # Panics
+    ///
+    /// See [`Oracle::new`].
     pub fn at(&self, input: Tensor<'_>, n: usize, channel: usize, position: [usize; 3]) -> Exact {
         let p = self.geometry.problem();
         let group = channel / p.group_out();

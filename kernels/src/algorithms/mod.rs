@@ -4,6 +4,7 @@ pub mod depth_to_space;
 pub mod depthwise;
 pub mod gemm_col2im;
 pub mod grouped_polyphase;
+pub mod overlap_add;
 pub mod overlap_save;
 pub mod phase_merged;
 pub mod pixel_lanes;

@@ -1,6 +1,7 @@
 //! Register tiles over pulp, generic in the instruction set, and what surrounds them: packing, activations, stores.
 
 pub mod activation;
+pub mod column_tile;
 pub mod copy;
 pub mod direct_tile;
 pub mod errand;

@@ -4,6 +4,7 @@ use crate::algorithms::depth_to_space::DepthToSpace;
 use crate::algorithms::depthwise::Depthwise;
 use crate::algorithms::gemm_col2im::GemmCol2im;
 use crate::algorithms::grouped_polyphase::GroupedPolyphase;
+use crate::algorithms::overlap_add::OverlapAdd;
 use crate::algorithms::overlap_save::OverlapSave;
 use crate::algorithms::phase_merged::PhaseMerged;
 use crate::algorithms::pixel_lanes::PixelLanes;
@@ -31,6 +32,7 @@ impl Registry {
                 &GemmCol2im,
                 &ZeroInsert,
                 &SparseCsr,
+                &OverlapAdd,
                 &PixelLanes,
                 &PhaseMerged,
                 &DepthToSpace,

@@ -1,0 +1,263 @@
+//! Every size that the kernel chooses: how columns are tiled, how many pixels at once, how many rows are kept.
+
+use std::ops::Range;
+
+use crate::contract::request::Request;
+use crate::machine::roofs::Roofs;
+use crate::machine::scratch::{Scratch, spread};
+use crate::microkernels::column_tile;
+use crate::microkernels::pixel_tile::max_columns;
+use crate::problem::geometry::{AxisGeometry, Geometry};
+use crate::problem::problem::Layout;
+
+/// Columns of one band where it is cut along x (bytes): they stay in the level-2 cache, beside weights and inputs.
+const COLUMN_BYTES: usize = 128 << 10;
+/// Inputs that are copied at once, channels first (bytes): they stay there, too, while all columns read them.
+const PANEL_BYTES: usize = 128 << 10;
+/// Vectors of a panel, at most.
+pub const MOST_PANEL_VECTORS: usize = 16;
+/// Slabs of a chunk, at most.
+const MOST_CHUNK: usize = 64;
+/// A task that is shorter does not pay for its way to another thread (nanoseconds).
+const GRAIN_NS: f64 = 10_000.0;
+/// Tasks for each thread, so that a slow core holds nobody up.
+const TASKS_PER_THREAD: usize = 4;
+
+/// The sizes, all fixed when the plan is made.
+#[derive(Debug, Clone)]
+pub struct Blocking {
+    pub layout: Layout,
+    pub lanes: usize,
+    registers: usize,
+    /// The outermost axis with more than one input: bands are cut there. A slab is one input of it.
+    pub cut: usize,
+    /// Pixels of a slab.
+    pub inner: usize,
+    /// Sums of a pixel: output channels × taps.
+    pub columns: usize,
+    /// Slabs that are multiplied at once, the parts of the ring that hold as many, and pixels of such a part.
+    pub chunk: usize,
+    pub slots: usize,
+    pub slot_pixels: usize,
+    /// Channels first: pixels that are copied at once.
+    pub panel_pixels: usize,
+    /// Outputs of a band along the cut axis, and bands of an image.
+    pub band: usize,
+    pub bands: usize,
+    pub tasks: usize,
+    /// Distance of the columns (channels first) or of the pixels (channels last).
+    pub pitch: usize,
+    /// Elements of the parts of a worker's scratch: columns, panel, phases that wait for being interleaved.
+    pub columns_len: usize,
+    pub panel_len: usize,
+    pub phase_pitch: usize,
+    pub phases_len: usize,
+}
+
+impl Blocking {
+    pub fn new(request: &Request<'_>) -> Self {
+        let (g, p) = (request.geometry, request.geometry.problem());
+        let size = request.dtype.size();
+        let lanes = request.target.isa.f32_lanes() * 4 / size;
+        let registers = request.target.isa.registers();
+        let layout = p.layout();
+        let input = g.input();
+        let cut = (0..3).find(|&axis| input[axis] > 1).unwrap_or(2);
+        let inner: usize = input[cut + 1..].iter().product();
+        let columns = p.out_channels() * g.kernel_taps();
+        let axis = &g.axes()[cut].axis;
+        let (slabs, stride, output) = (axis.input, axis.stride, g.output()[cut]);
+        let halo = ((axis.kernel - 1).saturating_mul(axis.dilation) / stride).min(slabs);
+        let unit = match layout {
+            Layout::Nchw => 2 * lanes,
+            Layout::Nhwc => column_tile::MOST_PIXELS,
+        };
+        let padded_columns = match layout {
+            Layout::Nchw => columns,
+            Layout::Nhwc => columns.next_multiple_of(lanes),
+        };
+
+        let threads = request.target.threads;
+        let positions = output.div_ceil(stride);
+        let wanted = if threads == 1 {
+            1
+        } else {
+            let work = Self::products_ns(request, g.input_plane());
+            ((work / GRAIN_NS) as usize).clamp(1, (TASKS_PER_THREAD * threads).div_ceil(p.batch().max(1)))
+        };
+        // Along x a band is a chunk of its own, and multiplies again what the one before it has had. Other axes have rings, and
+        // bands for other threads only.
+        let most = if cut == 2 {
+            let columns = COLUMN_BYTES / size / padded_columns.max(1);
+            columns.saturating_sub(halo + 1).max(4 * halo).max(unit)
+        } else {
+            positions
+        };
+        let bands = positions.div_ceil(most).max(wanted.min(positions.div_ceil(4 * (halo + 1)))).max(1);
+        let band = positions.div_ceil(bands).saturating_mul(stride);
+        let bands = output.div_ceil(band.max(1));
+        let chunk = if cut == 2 {
+            (band / stride + halo + 1).min(slabs)
+        } else {
+            // As few idle lanes as may be; then as few slabs.
+            let padded = |chunk: usize| {
+                let whole = slabs / chunk * (chunk * inner).next_multiple_of(unit);
+                whole + (slabs % chunk * inner).next_multiple_of(unit)
+            };
+            let near =
+                |chunk: &usize| *chunk == 1 || chunk.saturating_mul(inner) <= MOST_PANEL_VECTORS * lanes;
+            (1..=slabs.min(MOST_CHUNK)).filter(near).min_by_key(|&chunk| padded(chunk)).unwrap_or(1)
+        };
+        let slots = if cut == 2 { 1 } else { 1 + halo.div_ceil(chunk) };
+        let slot_pixels = match layout {
+            Layout::Nchw => chunk.saturating_mul(inner).next_multiple_of(unit),
+            // The last tile of pixels may have fewer.
+            Layout::Nhwc => chunk.saturating_mul(inner).saturating_add(unit),
+        };
+        let ring = slots.saturating_mul(slot_pixels);
+        let (pitch, columns_len) = match layout {
+            Layout::Nchw => {
+                let pitch = spread(ring, size);
+                (pitch, pitch.saturating_mul(columns))
+            }
+            Layout::Nhwc => (padded_columns, ring.saturating_mul(padded_columns)),
+        };
+        let panel_pixels = PANEL_BYTES / size / p.in_channels().max(1) / unit * unit;
+        let panel_pixels =
+            panel_pixels.clamp(unit, MOST_PANEL_VECTORS * lanes).min(slot_pixels.next_multiple_of(unit));
+        let stride_x = g.axes()[2].phases.len();
+        let waits = layout == Layout::Nchw && stride_x > 1;
+        let width = if cut == 2 { band.min(output) } else { g.output()[2] };
+        let phase_pitch = if waits { width.div_ceil(stride_x).next_multiple_of(lanes) } else { 0 };
+        Self {
+            layout,
+            lanes,
+            registers,
+            cut,
+            inner,
+            columns,
+            chunk,
+            slots,
+            slot_pixels,
+            panel_pixels,
+            band,
+            bands,
+            tasks: p.batch() * bands,
+            pitch,
+            columns_len,
+            panel_len: match layout {
+                // What is copied ends with a whole vector.
+                Layout::Nchw => (p.in_channels() * panel_pixels).saturating_add(lanes),
+                Layout::Nhwc => 0,
+            },
+            phase_pitch,
+            phases_len: if waits { stride_x.saturating_mul(phase_pitch) } else { 0 },
+        }
+    }
+
+    /// Elements of one worker's scratch, its parts on whole cache lines.
+    pub fn slot(&self) -> usize {
+        self.parts().iter().fold(0, |all: usize, &part| all.saturating_add(part))
+    }
+
+    /// Elements of its parts: columns, panel, phases.
+    pub fn parts(&self) -> [usize; 3] {
+        [self.columns_len, self.panel_len, self.phases_len].map(|len| len.saturating_add(15) / 16 * 16)
+    }
+
+    /// Workers of a run, and the scratch of all of them.
+    pub fn workers(&self, request: &Request<'_>) -> (usize, Scratch) {
+        Scratch::workers(request.target.threads, self.tasks, self.slot(), request.dtype)
+    }
+
+    /// Tiles side by side, as their first column and their width: columns in the tile's rows (channels first) or whole vectors of them.
+    /// Of nearly equal width, the wider ones first.
+    pub fn tiles(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let (all, most, unit) = match self.layout {
+            Layout::Nchw => (self.columns, max_columns(self.registers), 1),
+            Layout::Nhwc => {
+                (self.columns.div_ceil(self.lanes), column_tile::max_vectors(self.registers), self.lanes)
+            }
+        };
+        let tiles = all.div_ceil(most).max(1);
+        let (width, wider) = (all / tiles, all % tiles);
+        (0..tiles).map(move |t| {
+            let first = t * width + t.min(wider);
+            first * unit..(first + width + usize::from(t < wider)) * unit
+        })
+    }
+
+    /// Elements of the packed weights.
+    pub fn packed_weights(&self, in_channels: usize) -> usize {
+        in_channels * self.tiles().last().map_or(0, |tile| tile.end)
+    }
+
+    /// Outputs of band `band` along the cut axis, and the slabs that they read.
+    pub fn band(&self, geometry: &Geometry, band: usize) -> (Range<usize>, Range<usize>) {
+        let axis = &geometry.axes()[self.cut];
+        let outputs = band * self.band..((band + 1) * self.band).min(axis.output);
+        (outputs.clone(), slabs_of(axis, outputs))
+    }
+
+    /// The tile's name: `"avx512-14x32"` is 14 columns × 32 pixels, `"avx512-8x48"` 8 pixels × 48 columns.
+    pub fn name(&self, request: &Request<'_>) -> String {
+        let isa = request.target.isa.name();
+        let widest = self.tiles().map(|tile| tile.len()).max().unwrap_or(0);
+        match self.layout {
+            Layout::Nchw => format!("{isa}-{widest}x{}", 2 * self.lanes),
+            Layout::Nhwc => {
+                format!("{isa}-{}x{widest}", column_tile::pixels(self.registers, widest / self.lanes))
+            }
+        }
+    }
+
+    /// Pixels × columns × input channels, idle lanes included.
+    pub fn multiply_adds(&self, request: &Request<'_>) -> u128 {
+        let p = request.geometry.problem();
+        self.pixels(request) as u128
+            * self.tiles().last().map_or(0, |tile| tile.end) as u128
+            * p.in_channels() as u128
+    }
+
+    /// Pixels that are multiplied, of all images.
+    fn pixels(&self, request: &Request<'_>) -> usize {
+        let g = request.geometry;
+        let unit = if self.layout == Layout::Nchw { 2 * self.lanes } else { column_tile::MOST_PIXELS };
+        // All bands but the first and the last few have the same slabs: the middle one stands for them.
+        let (_, slabs) = self.band(g, self.bands / 2);
+        let chunks = slabs.len() / self.chunk.max(1);
+        let rest = slabs.len() % self.chunk.max(1);
+        let pixels = |slabs: usize| (slabs * self.inner).next_multiple_of(unit);
+        (chunks * pixels(self.chunk) + pixels(rest)) * self.bands * g.problem().batch()
+    }
+
+    /// Nanoseconds of the products of so many pixels.
+    fn products_ns(request: &Request<'_>, pixels: usize) -> f64 {
+        let (g, p) = (request.geometry, request.geometry.problem());
+        let columns = p.out_channels() as u128 * g.kernel_taps() as u128;
+        let roofs = Roofs::assumed(request.target.isa, request.dtype);
+        roofs.compute_ns(columns * p.in_channels() as u128 * pixels as u128, 1.0)
+    }
+
+    /// Nanoseconds of all work on one thread: products, copies, what each column of a pixel costs until it is added.
+    pub fn work_ns(&self, request: &Request<'_>, roofs: &Roofs) -> f64 {
+        let g = request.geometry;
+        let (pixels, size) = (self.pixels(request) as f64, request.dtype.size() as f64);
+        let columns = g.problem().batch() as f64 * g.input_plane() as f64 * self.columns as f64;
+        let (share, each) = match self.layout {
+            Layout::Nchw => (1.0, 0.08 * size / 4.0),
+            Layout::Nhwc => (1.0, 0.4),
+        };
+        let copied = match self.layout {
+            Layout::Nchw => 2.0 * pixels * g.problem().in_channels() as f64 * size,
+            Layout::Nhwc => 0.0,
+        };
+        roofs.compute_ns(self.multiply_adds(request), share) + copied / roofs.l2 + each * columns
+    }
+}
+
+/// The inputs of an axis that these outputs read.
+pub fn slabs_of(axis: &AxisGeometry, outputs: Range<usize>) -> Range<usize> {
+    let first = axis.inputs_landing_in(axis.axis.kernel - 1, outputs.clone()).start;
+    first..axis.inputs_landing_in(0, outputs).end.max(first)
+}

@@ -13,7 +13,8 @@ use tconv::{
 };
 
 /// Kernels for a part of the geometry, which they name when they decline. Every other kernel takes every problem here.
-const SPECIALISED: [&str; 9] = [
+const SPECIALISED: [&str; 10] = [
+    "overlap-add",
     "grouped-polyphase",
     "pixel-lanes",
     "phase-merged",

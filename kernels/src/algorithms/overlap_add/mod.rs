@@ -74,7 +74,9 @@ impl Kernel for OverlapAdd {
         let moved = request.geometry.compulsory_elements() as f64 * size as f64;
         let (threads, scratch) = blocking.workers(request);
         Cost {
-            nanoseconds: 300.0 + blocking.work_ns(request, &roofs) / threads as f64 + roofs.dram_ns(moved),
+            nanoseconds: 300.0
+                + blocking.work_ns(request, &roofs) / threads as f64
+                + blocking.waiting() * roofs.dram_ns(moved),
             scratch_bytes: scratch.bytes,
             packed_bytes: blocking.packed_weights(request.geometry.problem().in_channels()) * size,
             multiply_adds: blocking.multiply_adds(request),

@@ -17,12 +17,14 @@ use tconv::{
 /// multiple of the stride along x. `depth-to-space`: all but kernels that
 /// do not overlap, of the stride along x or half of it, or overlap along one other axis. `depthwise`: more than one input
 /// channel in a group. `winograd-polyphase`: fewer than 32 input channels in a group, all but a few.
+/// `overlap-add`: groups, and one of more scratch than it takes.
 /// `grouped-polyphase`: one group, or one input channel in a group.
 /// `separable`: weights that are no outer products of one input channel, all but a few.
 /// `fft-overlap-save`: all but one axis with phases of three taps, 16 input channels and 8 neighbouring outputs: all. Its own
 /// tests (`overlap_save.rs`) draw such.
 const DECLINES: &[(&str, usize)] = &[
     ("zero-insert", 4),
+    ("overlap-add", 78),
     ("grouped-polyphase", 235),
     ("pixel-lanes", 45),
     ("phase-merged", 247),

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::blocking::taps_of_run;
 use super::run::PreparedOverlapAdd;
 use crate::error::Error;
 use crate::machine::parallel::SharedOutput;
@@ -14,7 +15,7 @@ use crate::microkernels::vector::Float;
 use crate::problem::geometry::AxisGeometry;
 use crate::problem::problem::Layout;
 
-/// Taps along x whose outputs lie side by side, no more than the stride: the runs of neighbouring inputs do not overlap.
+/// Taps along x whose outputs lie side by side; see [`taps_of_run`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Run {
     first_tap: usize,
@@ -26,7 +27,7 @@ pub struct Run {
 /// All runs of an axis.
 pub fn runs(axis: &AxisGeometry) -> Result<Vec<Run>, Error> {
     let a = &axis.axis;
-    let most = if a.dilation == 1 { a.stride.min(a.kernel) } else { 1 };
+    let most = taps_of_run(a);
     let mut runs = filled_vec("runs of taps", a.kernel.div_ceil(most), Run::default())?;
     for (run, first_tap) in runs.iter_mut().zip((0..a.kernel).step_by(most)) {
         let shift = (first_tap * a.dilation) as i64 - a.padding.0 as i64;
@@ -36,7 +37,7 @@ pub fn runs(axis: &AxisGeometry) -> Result<Vec<Run>, Error> {
 }
 
 /// Where the columns of a band lie, and what they belong to.
-pub struct Bands<'a, 'o, T> {
+pub struct Ring<'a, 'o, T> {
     pub plan: &'a PreparedOverlapAdd<T>,
     pub output: SharedOutput<'o, T>,
     pub columns: &'a [T],
@@ -45,7 +46,7 @@ pub struct Bands<'a, 'o, T> {
     pub image: usize,
 }
 
-impl<T: Float> Bands<'_, '_, T> {
+impl<T: Float> Ring<'_, '_, T> {
     /// Writes these outputs of the cut axis, all of the other axes.
     #[inline(always)]
     pub fn write<S: Simd>(&self, simd: S, outputs: Range<usize>, phases: &mut [T]) {
@@ -74,7 +75,7 @@ impl<T: Float> Bands<'_, '_, T> {
         let (g, b) = (&self.plan.geometry, &self.plan.blocking);
         let [az, ay, _] = g.axes();
         let [_, kh, _] = g.kernel();
-        let [_, height, width] = g.input();
+        let width = g.input()[2];
         let ((pz, qz), (py, qy)) = (az.phase_of(z), ay.phase_of(y));
         for mz in pz.valid_taps(qz) {
             for my in py.valid_taps(qy) {
@@ -88,10 +89,7 @@ impl<T: Float> Bands<'_, '_, T> {
                         continue;
                     }
                 };
-                debug_assert!(b.cut == 0 || iz * height == 0);
-                let slab = slab - self.first;
-                let at = slab / b.chunk % b.slots * b.slot_pixels + slab % b.chunk * b.inner + row;
-                visit(tap, at as i64);
+                visit(tap, (b.place(slab - self.first) + row) as i64);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::machine::scratch::{Scratch, spread};
 use crate::microkernels::column_tile;
 use crate::microkernels::pixel_tile::max_columns;
 use crate::problem::geometry::{AxisGeometry, Geometry};
-use crate::problem::problem::Layout;
+use crate::problem::problem::{Axis, Layout};
 
 /// Columns of one band where it is cut along x (bytes): they stay in the level-2 cache, beside weights and inputs.
 const COLUMN_BYTES: usize = 128 << 10;
@@ -30,21 +30,24 @@ const TASKS_PER_THREAD: usize = 4;
 pub struct Blocking {
     pub layout: Layout,
     pub lanes: usize,
+    /// Pixels come in multiples of so many.
+    pub unit: usize,
     registers: usize,
     /// The outermost axis with more than one input: bands are cut there. A slab is one input of it.
     pub cut: usize,
     /// Pixels of a slab.
     pub inner: usize,
-    /// Sums of a pixel: output channels × taps.
+    /// Sums of a pixel: output channels × taps; and with idle lanes.
     pub columns: usize,
-    /// Slabs that are multiplied at once, the parts of the ring that hold as many, and pixels of such a part.
+    padded_columns: usize,
+    /// Slabs that are multiplied at once; so many of these chunks are kept in the ring, each with room for so many pixels.
     pub chunk: usize,
-    pub slots: usize,
-    pub slot_pixels: usize,
+    pub ring_chunks: usize,
+    pub chunk_pixels: usize,
     /// Channels first: pixels that are copied at once.
     pub panel_pixels: usize,
     /// Outputs of a band along the cut axis, and bands of an image.
-    pub band: usize,
+    pub band_outputs: usize,
     pub bands: usize,
     pub tasks: usize,
     /// Distance of the columns (channels first) or of the pixels (channels last).
@@ -84,7 +87,7 @@ impl Blocking {
         let wanted = if threads == 1 {
             1
         } else {
-            let work = Self::products_ns(request, g.input_plane());
+            let work = Self::products_ns(request);
             ((work / GRAIN_NS) as usize).clamp(1, (TASKS_PER_THREAD * threads).div_ceil(p.batch().max(1)))
         };
         // Along x a band is a chunk of its own, and multiplies again what the one before it has had. Other axes have rings, and
@@ -96,27 +99,27 @@ impl Blocking {
             positions
         };
         let bands = positions.div_ceil(most).max(wanted.min(positions.div_ceil(4 * (halo + 1)))).max(1);
-        let band = positions.div_ceil(bands).saturating_mul(stride);
-        let bands = output.div_ceil(band.max(1));
+        let band_outputs = positions.div_ceil(bands).saturating_mul(stride);
+        let bands = output.div_ceil(band_outputs.max(1));
         let chunk = if cut == 2 {
-            (band / stride + halo + 1).min(slabs)
+            (band_outputs / stride + halo + 1).min(slabs)
         } else {
             // As few idle lanes as may be; then as few slabs.
             let padded = |chunk: usize| {
-                let whole = slabs / chunk * (chunk * inner).next_multiple_of(unit);
-                whole + (slabs % chunk * inner).next_multiple_of(unit)
+                let whole = (slabs / chunk).saturating_mul((chunk * inner).next_multiple_of(unit));
+                whole.saturating_add((slabs % chunk * inner).next_multiple_of(unit))
             };
             let near =
                 |chunk: &usize| *chunk == 1 || chunk.saturating_mul(inner) <= MOST_PANEL_VECTORS * lanes;
             (1..=slabs.min(MOST_CHUNK)).filter(near).min_by_key(|&chunk| padded(chunk)).unwrap_or(1)
         };
-        let slots = if cut == 2 { 1 } else { 1 + halo.div_ceil(chunk) };
-        let slot_pixels = match layout {
+        let ring_chunks = if cut == 2 { 1 } else { 1 + halo.div_ceil(chunk) };
+        let chunk_pixels = match layout {
             Layout::Nchw => chunk.saturating_mul(inner).next_multiple_of(unit),
             // The last tile of pixels may have fewer.
             Layout::Nhwc => chunk.saturating_mul(inner).saturating_add(unit),
         };
-        let ring = slots.saturating_mul(slot_pixels);
+        let ring = ring_chunks.saturating_mul(chunk_pixels);
         let (pitch, columns_len) = match layout {
             Layout::Nchw => {
                 let pitch = spread(ring, size);
@@ -126,30 +129,32 @@ impl Blocking {
         };
         let panel_pixels = PANEL_BYTES / size / p.in_channels().max(1) / unit * unit;
         let panel_pixels =
-            panel_pixels.clamp(unit, MOST_PANEL_VECTORS * lanes).min(slot_pixels.next_multiple_of(unit));
+            panel_pixels.clamp(unit, MOST_PANEL_VECTORS * lanes).min(chunk_pixels.next_multiple_of(unit));
         let stride_x = g.axes()[2].phases.len();
         let waits = layout == Layout::Nchw && stride_x > 1;
-        let width = if cut == 2 { band.min(output) } else { g.output()[2] };
+        let width = if cut == 2 { band_outputs.min(output) } else { g.output()[2] };
         let phase_pitch = if waits { width.div_ceil(stride_x).next_multiple_of(lanes) } else { 0 };
         Self {
             layout,
             lanes,
+            unit,
             registers,
             cut,
             inner,
             columns,
+            padded_columns,
             chunk,
-            slots,
-            slot_pixels,
+            ring_chunks,
+            chunk_pixels,
             panel_pixels,
-            band,
+            band_outputs,
             bands,
             tasks: p.batch() * bands,
             pitch,
             columns_len,
             panel_len: match layout {
                 // What is copied ends with a whole vector.
-                Layout::Nchw => (p.in_channels() * panel_pixels).saturating_add(lanes),
+                Layout::Nchw => p.in_channels().saturating_mul(panel_pixels).saturating_add(lanes),
                 Layout::Nhwc => 0,
             },
             phase_pitch,
@@ -159,7 +164,8 @@ impl Blocking {
 
     /// Elements of one worker's scratch, its parts on whole cache lines.
     pub fn slot(&self) -> usize {
-        self.parts().iter().fold(0, |all: usize, &part| all.saturating_add(part))
+        let all = self.parts().iter().fold(0, |all: usize, &part| all.saturating_add(part));
+        all.min(usize::MAX >> 16) // in bytes it fits, too
     }
 
     /// Elements of its parts: columns, panel, phases.
@@ -172,16 +178,20 @@ impl Blocking {
         Scratch::workers(request.target.threads, self.tasks, self.slot(), request.dtype)
     }
 
+    /// Columns, or vectors of them; how many tiles they make; columns in one of them.
+    fn tiling(&self) -> (usize, usize, usize) {
+        let (most, unit) = match self.layout {
+            Layout::Nchw => (max_columns(self.registers), 1),
+            Layout::Nhwc => (column_tile::max_vectors(self.registers), self.lanes),
+        };
+        let all = self.padded_columns / unit;
+        (all, all.div_ceil(most), unit)
+    }
+
     /// Tiles side by side, as their first column and their width: columns in the tile's rows (channels first) or whole vectors of them.
     /// Of nearly equal width, the wider ones first.
     pub fn tiles(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let (all, most, unit) = match self.layout {
-            Layout::Nchw => (self.columns, max_columns(self.registers), 1),
-            Layout::Nhwc => {
-                (self.columns.div_ceil(self.lanes), column_tile::max_vectors(self.registers), self.lanes)
-            }
-        };
-        let tiles = all.div_ceil(most).max(1);
+        let (all, tiles, unit) = self.tiling();
         let (width, wider) = (all / tiles, all % tiles);
         (0..tiles).map(move |t| {
             let first = t * width + t.min(wider);
@@ -191,54 +201,55 @@ impl Blocking {
 
     /// Elements of the packed weights.
     pub fn packed_weights(&self, in_channels: usize) -> usize {
-        in_channels * self.tiles().last().map_or(0, |tile| tile.end)
+        in_channels.saturating_mul(self.padded_columns)
+    }
+
+    /// Where a slab of a band lies in the ring: its first pixel. `slab` is counted from the band's first.
+    #[inline(always)]
+    pub fn place(&self, slab: usize) -> usize {
+        slab / self.chunk % self.ring_chunks * self.chunk_pixels + slab % self.chunk * self.inner
     }
 
     /// Outputs of band `band` along the cut axis, and the slabs that they read.
     pub fn band(&self, geometry: &Geometry, band: usize) -> (Range<usize>, Range<usize>) {
         let axis = &geometry.axes()[self.cut];
-        let outputs = band * self.band..((band + 1) * self.band).min(axis.output);
+        let outputs = band * self.band_outputs..((band + 1) * self.band_outputs).min(axis.output);
         (outputs.clone(), slabs_of(axis, outputs))
     }
 
     /// The tile's name: `"avx512-14x32"` is 14 columns × 32 pixels, `"avx512-8x48"` 8 pixels × 48 columns.
     pub fn name(&self, request: &Request<'_>) -> String {
         let isa = request.target.isa.name();
-        let widest = self.tiles().map(|tile| tile.len()).max().unwrap_or(0);
+        let (all, tiles, _) = self.tiling();
+        let widest = all.div_ceil(tiles);
         match self.layout {
             Layout::Nchw => format!("{isa}-{widest}x{}", 2 * self.lanes),
             Layout::Nhwc => {
-                format!("{isa}-{}x{widest}", column_tile::pixels(self.registers, widest / self.lanes))
+                format!("{isa}-{}x{}", column_tile::pixels(self.registers, widest), widest * self.lanes)
             }
         }
     }
 
     /// Pixels × columns × input channels, idle lanes included.
     pub fn multiply_adds(&self, request: &Request<'_>) -> u128 {
-        let p = request.geometry.problem();
-        self.pixels(request) as u128
-            * self.tiles().last().map_or(0, |tile| tile.end) as u128
-            * p.in_channels() as u128
+        self.pixels(request)
+            .saturating_mul(self.packed_weights(request.geometry.problem().in_channels()) as u128)
     }
 
     /// Pixels that are multiplied, of all images.
-    fn pixels(&self, request: &Request<'_>) -> usize {
+    fn pixels(&self, request: &Request<'_>) -> u128 {
         let g = request.geometry;
-        let unit = if self.layout == Layout::Nchw { 2 * self.lanes } else { column_tile::MOST_PIXELS };
         // All bands but the first and the last few have the same slabs: the middle one stands for them.
         let (_, slabs) = self.band(g, self.bands / 2);
-        let chunks = slabs.len() / self.chunk.max(1);
-        let rest = slabs.len() % self.chunk.max(1);
-        let pixels = |slabs: usize| (slabs * self.inner).next_multiple_of(unit);
-        (chunks * pixels(self.chunk) + pixels(rest)) * self.bands * g.problem().batch()
+        let pixels = |slabs: usize| (slabs as u128 * self.inner as u128).next_multiple_of(self.unit as u128);
+        let band = (slabs.len() / self.chunk) as u128 * pixels(self.chunk) + pixels(slabs.len() % self.chunk);
+        band * self.bands as u128 * g.problem().batch() as u128
     }
 
-    /// Nanoseconds of the products of so many pixels.
-    fn products_ns(request: &Request<'_>, pixels: usize) -> f64 {
-        let (g, p) = (request.geometry, request.geometry.problem());
-        let columns = p.out_channels() as u128 * g.kernel_taps() as u128;
-        let roofs = Roofs::assumed(request.target.isa, request.dtype);
-        roofs.compute_ns(columns * p.in_channels() as u128 * pixels as u128, 1.0)
+    /// Nanoseconds of the products of one image at the peak.
+    fn products_ns(request: &Request<'_>) -> f64 {
+        let (g, roofs) = (request.geometry, Roofs::assumed(request.target.isa, request.dtype));
+        roofs.compute_ns((g.weight_len() as u128).saturating_mul(g.input_plane() as u128), 1.0)
     }
 
     /// Nanoseconds of all work on one thread: products; what a column of a pixel costs until it is added, and each row or run that is
@@ -262,8 +273,7 @@ impl Blocking {
             }
             Layout::Nhwc => {
                 let axis = &g.axes()[2].axis;
-                let taps_of_run = if axis.dilation == 1 { axis.stride.min(axis.kernel) } else { 1 };
-                let runs = taps / axis.kernel as f64 * axis.kernel.div_ceil(taps_of_run) as f64;
+                let runs = taps / axis.kernel as f64 * axis.kernel.div_ceil(taps_of_run(axis)) as f64;
                 let at_once = self.chunk.saturating_mul(self.inner);
                 (at_once, 0.81 * products + 0.39 * columns + 2.3 * pixels * runs)
             }
@@ -282,8 +292,13 @@ impl Blocking {
     }
 }
 
+/// Taps along an axis whose outputs lie side by side, no more than the stride: those of neighbouring inputs do not overlap.
+pub fn taps_of_run(axis: &Axis) -> usize {
+    if axis.dilation == 1 { axis.stride.min(axis.kernel) } else { 1 }
+}
+
 /// The inputs of an axis that these outputs read.
-pub fn slabs_of(axis: &AxisGeometry, outputs: Range<usize>) -> Range<usize> {
+fn slabs_of(axis: &AxisGeometry, outputs: Range<usize>) -> Range<usize> {
     let first = axis.inputs_landing_in(axis.axis.kernel - 1, outputs.clone()).start;
     first..axis.inputs_landing_in(0, outputs).end.max(first)
 }
@@ -294,7 +309,7 @@ mod tests {
     use crate::machine::isa::{Isa, Target};
     use crate::machine::tensor::Dtype;
     use crate::problem::epilogue::Epilogue;
-    use crate::problem::problem::{Accuracy, Axis, Problem};
+    use crate::problem::problem::{Accuracy, Problem};
 
     /// Bands cover all outputs; whenever an output is written, the ring still has all that it reads.
     #[test]
@@ -322,7 +337,7 @@ mod tests {
             };
             let b = Blocking::new(&request);
             let axis = &geometry.axes()[b.cut];
-            assert!(b.bands * b.band >= axis.output && (b.bands - 1) * b.band < axis.output);
+            assert!(b.bands * b.band_outputs >= axis.output && (b.bands - 1) * b.band_outputs < axis.output);
             for band in 0..b.bands {
                 let (outputs, slabs) = b.band(&geometry, band);
                 for output in outputs {
@@ -335,7 +350,10 @@ mod tests {
                     let chunk = |slab: usize| (slab - slabs.start) / b.chunk;
                     let newest =
                         ((output + axis.axis.padding.0) / axis.axis.stride).clamp(slabs.start, slabs.end - 1);
-                    assert!(chunk(newest) - chunk(read.start) < b.slots, "{problem:?}: output {output}");
+                    assert!(
+                        chunk(newest) - chunk(read.start) < b.ring_chunks,
+                        "{problem:?}: output {output}"
+                    );
                 }
             }
             let tiles: Vec<_> = b.tiles().collect();

@@ -37,10 +37,10 @@ pub fn multiply<T: Float, S: Simd>(
             }
         }
         Layout::Nchw => {
-            let (plane, unit) = (g.input_plane(), 2 * b.lanes);
+            let plane = g.input_plane();
             for start in pixels.clone().step_by(b.panel_pixels) {
                 let len = b.panel_pixels.min(pixels.end - start);
-                let width = len.next_multiple_of(unit);
+                let width = len.next_multiple_of(b.unit);
                 let gap = width - len;
                 copy_rows(
                     simd,

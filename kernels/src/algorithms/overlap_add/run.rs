@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::add::{Bands, Run, runs};
+use super::add::{Ring, Run, runs};
 use super::blocking::Blocking;
 use super::products::multiply;
 use crate::contract::kernel::Prepared;
@@ -144,8 +144,8 @@ impl<T: Float> WithSimd for Band<'_, '_, T> {
         loop {
             let next = slabs.end.min(slab + chunk);
             if slab < next {
-                let slot = (slab - slabs.start) / chunk % b.slots * b.slot_pixels;
-                let at = slot * if b.layout == Layout::Nhwc { b.pitch } else { 1 };
+                let pixel = b.place(slab - slabs.start);
+                let at = pixel * if b.layout == Layout::Nhwc { b.pitch } else { 1 };
                 multiply(simd, plan, input, slab * b.inner..next * b.inner, panel, &mut columns[at..]);
             }
             // Outputs of which all inputs are there.
@@ -154,8 +154,8 @@ impl<T: Float> WithSimd for Band<'_, '_, T> {
             } else {
                 (next * axis.stride).saturating_sub(axis.padding.0).clamp(written, outputs.end)
             };
-            let rows = Bands { plan, output, columns, first: slabs.start, image };
-            rows.write(simd, written..complete, phases);
+            let ring = Ring { plan, output, columns, first: slabs.start, image };
+            ring.write(simd, written..complete, phases);
             (slab, written) = (next, complete);
             if slab == slabs.end {
                 break;
